@@ -1,0 +1,1 @@
+"""pingmon: the server."""

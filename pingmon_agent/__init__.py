@@ -1,0 +1,1 @@
+"""pingmon-agent: the probe that runs on every host."""
