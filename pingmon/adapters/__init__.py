@@ -1,0 +1,1 @@
+"""How the server meets the world. No adapter knows another."""

@@ -1,0 +1,1 @@
+"""Commands of `pingmon`, one file per noun."""

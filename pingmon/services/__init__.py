@@ -1,0 +1,1 @@
+"""What is decided. No Flask, no socket here; the clock is handed in."""

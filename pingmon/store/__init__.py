@@ -1,0 +1,1 @@
+"""What is kept: the directory (ORM) and the rounds (packed rows)."""

@@ -1,0 +1,152 @@
+"""The wire contract: what may be said, and what is refused with which code."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pingmon_agent.wire import codec
+from pingmon_agent.wire.contract import (
+    ErrorCode,
+    Handshake,
+    Outcome,
+    Report,
+    Round,
+    Target,
+    TargetSet,
+    WireError,
+    status_of,
+)
+
+EPOCH = "00c0ffee00c0ffee"
+HELLO = {"passphrase": "secret", "hostname": "probe-1", "ip_address": "192.0.2.17", "version": "1.0"}
+
+
+def wire(message: Any) -> Any:
+    """A payload as the other side gets it."""
+    return json.loads(json.dumps(message))
+
+
+def test_legacy_handshake_is_the_four_original_fields() -> None:
+    """A client of the original contract is understood and marked as legacy."""
+    hello = codec.decode_handshake(HELLO)
+
+    assert hello.legacy
+    assert codec.encode_handshake(hello) == HELLO
+
+
+def test_current_handshake_keeps_the_four_fields() -> None:
+    """Epoch and sequence ride inside the passphrase field, so no field is added."""
+    hello = Handshake(**HELLO, epoch=EPOCH, next_seq=7)
+    payload = wire(codec.encode_handshake(hello))
+
+    assert set(payload) == set(HELLO)
+    assert codec.decode_handshake(payload) == hello
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"hostname": "<script>"}, ErrorCode.HOSTNAME),
+        ({"hostname": "a" * 254}, ErrorCode.HOSTNAME),
+        ({"hostname": "../../etc"}, ErrorCode.HOSTNAME),
+        ({"ip_address": "300.1.1.1"}, ErrorCode.IP),
+        ({"ip_address": "fe80::1%eth0"}, ErrorCode.IP),
+        ({"version": ""}, ErrorCode.VERSION),
+        ({"version": "1\n2"}, ErrorCode.VERSION),
+        ({"passphrase": ""}, ErrorCode.PASSPHRASE),
+        ({"passphrase": None}, ErrorCode.MALFORMED),
+        ({"passphrase": "pmplain1:%%%.x"}, ErrorCode.MALFORMED),
+        ({"hostname": 5}, ErrorCode.MALFORMED),
+    ],
+)
+def test_bad_handshake_names_its_fault(change: dict[str, Any], code: ErrorCode) -> None:
+    """Each field has its own error code."""
+    with pytest.raises(WireError) as caught:
+        codec.decode_handshake({**HELLO, **change})
+
+    assert caught.value.code == code
+
+
+def test_mapped_address_is_folded() -> None:
+    """An IPv4 address in IPv6 clothes is the same address."""
+    assert codec.decode_handshake({**HELLO, "ip_address": "::ffff:192.0.2.17"}).ip_address == "192.0.2.17"
+
+
+samples = st.lists(st.integers(int(min(Outcome)), 60_000_000), max_size=50)
+
+
+@given(st.lists(samples, min_size=1, max_size=5), st.booleans())
+def test_reports_come_back_as_they_were(columns: list[list[int]], disturbed: bool) -> None:
+    """Encoding and decoding change no value."""
+    report = Report(
+        epoch=EPOCH,
+        rounds=tuple(
+            Round(epoch=EPOCH, seq=i + 1, started_ms=i, revision=3, samples=array("i", c), disturbed=disturbed)
+            for i, c in enumerate(columns)
+        ),
+        gap=(1, 2, "ttl"),
+    )
+
+    assert codec.decode_report(wire(codec.encode_report(report))) == report
+
+
+@pytest.mark.parametrize("value", [True, 1.5, None, "1", -6, 60_000_001, 2**63, float("nan")])
+def test_no_foreign_value_enters_a_column(value: object) -> None:
+    """Only whole microseconds and known codes are samples."""
+    with pytest.raises(WireError):
+        codec.decode_column([1, value, 2])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"v": 2},
+        {"epoch": "xyz"},
+        {"rounds": []},
+        {"rounds": [{"seq": 0, "t": 1, "rev": 1, "rtt": []}]},
+        {"rounds": [{"seq": 2, "t": 1, "rev": 1, "rtt": []}, {"seq": 2, "t": 1, "rev": 1, "rtt": []}]},
+        {"rounds": [{"seq": 1, "t": 1, "rev": 1, "rtt": [1] * 8001}]},
+        {"gap": [5, 4, "ttl"]},
+    ],
+)
+def test_bad_reports_are_refused(change: dict[str, Any]) -> None:
+    """A report is taken whole or not at all."""
+    good: dict[str, Any] = {"v": 1, "epoch": EPOCH, "rounds": [{"seq": 1, "t": 1, "rev": 1, "rtt": [1]}]}
+    codec.decode_report(good)
+
+    with pytest.raises(WireError):
+        codec.decode_report({**good, **change})
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
+def test_garbage_is_refused_not_raised(garbage: object) -> None:
+    """Whatever arrives, the only exception is WireError."""
+    for decode in (codec.decode_report, codec.decode_handshake, codec.decode_targets):
+        with pytest.raises(WireError):
+            decode(garbage)
+
+
+def test_targets_round_trip() -> None:
+    """A target set arrives as it was sent."""
+    message = TargetSet(
+        agent_id="a", revision=4, issued_at=5, interval_s=5.0, targets=(Target(id=1, name="gw", address="192.0.2.1"),)
+    )
+
+    assert codec.decode_targets(wire(codec.encode_targets(message))) == message
+
+
+def test_every_sample_has_a_word() -> None:
+    """Each outcome but "not probed" has the status word that /monitoring shows."""
+    assert status_of(0) == "ok"
+    assert status_of(Outcome.NOT_PROBED) is None
+    assert {status_of(o) for o in Outcome if o is not Outcome.NOT_PROBED} == {"timeout", "unreachable", "error"}
