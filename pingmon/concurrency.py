@@ -1,0 +1,252 @@
+"""The one door to eventlet and gevent, imported first by every entry point: patching happens at import.
+
+`PINGMON_ASYNC_MODE` = eventlet (default), gevent or threading; a variable because it must be known before anything else is.
+Everybody else uses plain `threading` and `time.sleep`, which are green after the patch, and two functions from here:
+`run_blocking` for work that would stop every other green thread, and `Server`.
+
+Rule for what is given to `run_blocking`: plain C or DBAPI work. No logging, no ORM, no metrics, no emit: with green locks
+held by native threads the whole process stops for good (eventlet#432).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import ssl
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+MODES = ("eventlet", "gevent", "threading")
+# Silence for this long on a fresh connection closes it; websockets have engine.io's own pings.
+SOCKET_TIMEOUT_S = 15
+MAX_CONNECTIONS = 8192
+
+
+def _chosen_mode() -> str:
+    mode = os.environ.get("PINGMON_ASYNC_MODE", "eventlet")
+    if mode not in MODES:
+        sys.stderr.write(f"PINGMON_ASYNC_MODE={mode!r} is unknown; use one of {', '.join(MODES)}\n")
+        raise SystemExit(78)
+    return mode
+
+
+MODE: Final = _chosen_mode()
+
+
+def _native_log_locks(native: Any) -> None:
+    """Give every log handler, also a later one, a lock of the operating system: a green lock taken in a native thread
+    never comes free again."""
+    import logging
+    import weakref
+
+    def create_lock(handler: logging.Handler) -> None:
+        handler.lock = native.RLock()
+
+    logging._lock = native.RLock()  # type: ignore[attr-defined]
+    logging.Handler.createLock = create_lock  # type: ignore[method-assign]
+    references: list[weakref.ref[logging.Handler]] = logging._handlerList  # type: ignore[attr-defined]
+    for reference in references:
+        handler = reference()
+        if handler is not None:
+            handler.createLock()
+
+
+def unmask(data: bytes | bytearray, mask: bytes, offset: int = 0) -> bytes:
+    """A websocket payload with its mask taken off: four translations in C instead of a loop over bytes."""
+    plain = bytearray(data)
+    for i in range(4):
+        plain[i::4] = plain[i::4].translate(_XOR[mask[(offset + i) & 3]])
+    return bytes(plain)
+
+
+_XOR: Final = tuple(bytes(value ^ key for value in range(256)) for key in range(256))
+
+
+def _patch_unmasking() -> str:
+    """Put `unmask` in the place of eventlet's byte loop (0.2 us a byte, on the hub) if it still does what that does.
+
+    Returns "" or why it was left alone.
+    """
+    from eventlet import websocket
+
+    stock = getattr(getattr(websocket, "RFC6455WebSocket", None), "_apply_mask", None)
+    if stock is None:
+        return "eventlet.websocket.RFC6455WebSocket._apply_mask is gone"
+    sample, key = bytes(range(256)) * 2 + b"abc", b"\x01\x80\xff\x5a"
+    for offset in range(5):
+        if bytes(stock(sample, key, offset=offset)) != unmask(sample, key, offset):
+            return "eventlet's unmasking gives another result than ours"
+
+    def apply_mask(payload: bytes, mask: bytes, length: int | None = None, offset: int = 0) -> bytes:
+        return unmask(payload if length is None else payload[:length], mask, offset)
+
+    websocket.RFC6455WebSocket._apply_mask = staticmethod(apply_mask)
+    return ""
+
+
+def _raise_file_limit() -> None:
+    # Running out of descriptors in accept() ends the eventlet server.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _install() -> str:
+    _raise_file_limit()
+    if MODE == "eventlet":
+        warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+        import eventlet
+        from eventlet import patcher
+
+        eventlet.monkey_patch()
+        _native_log_locks(patcher.original("threading"))
+        return _patch_unmasking()
+    if MODE == "gevent":
+        from gevent import monkey
+
+        monkey.patch_all()
+    return ""
+
+
+PATCH_REMARK: Final = _install()
+
+
+def run_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run blocking C or DBAPI work off the hub and return its result (see the rule above)."""
+    if MODE == "eventlet":
+        from eventlet import tpool
+
+        result: T = tpool.execute(function, *args, **kwargs)
+        return result
+    if MODE == "gevent":
+        import gevent
+
+        green: T = gevent.get_hub().threadpool.apply(function, args, kwargs)
+        return green
+    return function(*args, **kwargs)
+
+
+class Server:
+    """The HTTPS server of the mode. `run()` blocks until `stop()`; the address is bound when this is made.
+
+    Raises OSError when the address cannot be bound.
+    """
+
+    def __init__(self, app: Any, host: str, port: int, context: ssl.SSLContext) -> None:
+        self._app, self._context = app, context
+        self.bad_connections = 0
+        self._stop: Callable[[], None]
+        self.port: int
+        start = {"eventlet": self._eventlet, "gevent": self._gevent, "threading": self._threading}[MODE]
+        self.run: Callable[[], None] = start(host, port)
+
+    def stop(self) -> None:
+        """Accept nothing more and let `run()` return."""
+        self._stop()
+
+    def _eventlet(self, host: str, port: int) -> Callable[[], None]:
+        import logging
+
+        import eventlet
+        from eventlet import wsgi
+        from eventlet.green.ssl import GreenSSLSocket
+
+        log = logging.getLogger("eventlet.wsgi")
+        log.setLevel(logging.WARNING)
+        listener = eventlet.listen((host, port), family=_family(host), backlog=512, reuse_port=False)
+        self.port = int(listener.getsockname()[1])
+        secure = GreenSSLSocket(
+            listener, server_side=True, _context=self._context, do_handshake_on_connect=False, suppress_ragged_eofs=True
+        )
+        pool = _quiet_pool(self)
+
+        def run() -> None:
+            greenlet = eventlet.spawn(
+                wsgi.server,
+                secure,
+                self._app,
+                log=log,
+                custom_pool=pool,
+                log_output=False,
+                debug=False,
+                socket_timeout=SOCKET_TIMEOUT_S,
+            )
+            self._stop = lambda: eventlet.kill(greenlet)
+            try:
+                greenlet.wait()
+            except eventlet.greenlet.GreenletExit:
+                return
+
+        self._stop = secure.close
+        return run
+
+    def _gevent(self, host: str, port: int) -> Callable[[], None]:
+        from gevent.pywsgi import WSGIServer
+
+        owner = self
+
+        class Quiet(WSGIServer):  # type: ignore[misc]
+            """Counts broken handshakes instead of printing a traceback for each."""
+
+            def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
+                try:
+                    super().wrap_socket_and_handle(client_socket, address)
+                except (ssl.SSLError, ConnectionError, ValueError):
+                    owner.bad_connections += 1
+
+        server = Quiet((host, port), self._app, log=None, error_log=None, ssl_context=self._context)
+        server.start()
+        self.port = int(server.server_port)
+        self._stop = server.stop
+        return lambda: server.serve_forever()
+
+    def _threading(self, host: str, port: int) -> Callable[[], None]:
+        from werkzeug.serving import WSGIRequestHandler, make_server
+
+        class Handler(WSGIRequestHandler):
+            """No line per request; a silent client gives its thread back."""
+
+            timeout = SOCKET_TIMEOUT_S
+
+            def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002, ARG002 - werkzeug's signature
+                """Requests are counted in /metrics, not logged."""
+
+        server = make_server(
+            host, port, self._app, threaded=True, request_handler=Handler, ssl_context=self._context
+        )
+        self.port = int(server.port)
+        self._stop = server.shutdown
+        return server.serve_forever
+
+
+def _family(host: str) -> int:
+    import socket
+
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _quiet_pool(server: Server) -> Any:
+    """A green pool in which a broken TLS handshake is a number, not a traceback."""
+    from eventlet import GreenPool
+
+    class QuietPool(GreenPool):  # type: ignore[misc]
+        def waitall(self) -> None:
+            """Stopping does not wait for websockets: they end when their clients want, and the process ends now."""
+
+        def spawn_n(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return super().spawn_n(self._guard, function, *args, **kwargs)
+
+        def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return super().spawn(self._guard, function, *args, **kwargs)
+
+        def _guard(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except (ssl.SSLError, ConnectionError, ValueError):
+                server.bad_connections += 1
+                return None
+
+    return QuietPool(MAX_CONNECTIONS)

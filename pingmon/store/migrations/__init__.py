@@ -1,0 +1,1 @@
+"""Alembic's home: one environment, one folder of revisions for each database."""
