@@ -1,0 +1,244 @@
+"""Real servers and agents for end-to-end tests: free ports, own directories, private CA, nothing left behind.
+
+    with running_server(tmp_path / "server") as server:
+        with running_agent(server, tmp_path / "agent", "probe-1") as agent:
+            agent.approve()
+            wait_for(lambda: server.session().json("/api/v1/grid")["rtt_ms"], "a first round")
+
+Every wait has a deadline and says what it waited for; a program that dies shows the end of its log. The programs die
+with the test process. Start them from the main thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pingmon.cli.children import Child
+from pingmon.cli.pki import create_authority, issue_leaf
+
+from .web import Session
+
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def wait_for(probe: Callable[[], T | None], what: str, *, deadline_s: float = 20.0, every_s: float = 0.05) -> T:
+    """The first truthy answer of `probe`; AssertionError naming `what` after `deadline_s` seconds."""
+    end = time.monotonic() + deadline_s
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {deadline_s:g} s for {what}; the last answer was {answer!r}")
+        time.sleep(every_s)
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """This process's environment without any PINGMON_ setting, plus `extra`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PINGMON_")}
+    return {**kept, "PYTHONUNBUFFERED": "1", **extra}
+
+
+@dataclass
+class Server:
+    """A `pingmon serve` and everything around it."""
+
+    directory: Path
+    port: int
+    mode: str
+    child: Child | None = None
+    _session: Session | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def ca_file(self) -> Path:
+        return self.directory / "ca" / "ca.pem"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "server.toml"
+
+    def start(self) -> None:
+        """Start the program and wait until it is ready; the log of all starts is `directory`/server.log."""
+        argv = [sys.executable, "-m", "pingmon", "serve", "--config", str(self.config)]
+        env = clean_environment(PINGMON_ASYNC_MODE=self.mode)
+        child = self.child = Child("server", argv, self.directory / "server.log", env)
+        anonymous = Session(self.url, self.ca_file)
+        wait_for(lambda: _alive(child) and anonymous.is_up("/-/ready"), "the server to be ready")
+
+    def stop(self) -> int:
+        """Stop the program gracefully; its exit code."""
+        assert self.child is not None
+        return self.child.stop()
+
+    def cli(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `pingmon WORDS --config ...` to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pingmon", *words, "--config", str(self.config)],
+            capture_output=True, text=True, timeout=60, env=clean_environment(), stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"pingmon {' '.join(words)} ended with {done.returncode}: {done.stderr or done.stdout}"
+            )
+        return done
+
+    def cli_json(self, *words: str) -> Any:
+        """What `pingmon WORDS --output json` prints."""
+        return json.loads(self.cli(*words, "--output", "json").stdout)
+
+    def passphrase(self, label: str = "test", *more: str) -> str:
+        """The clear text of a new passphrase for plain (legacy) enrolment."""
+        made = self.cli_json("passphrases", "create", "--label", label, "--legacy", *more)
+        return str(made["passphrase"])
+
+    def session(self) -> Session:
+        """An administrator's HTTP session; the first call makes the administrator by the one-time link."""
+        if self._session is None:
+            self._session = Session(self.url, self.ca_file)
+            self._session.redeem(self.cli("users", "create", "--admin").stdout)
+        return self._session
+
+    def agent_state(self, hostname: str) -> str | None:
+        """`pending`, `approved`, ... as `pingmon agents list` has it; None for an unknown agent."""
+        rows = self.cli_json("agents", "list")
+        return next((str(row["state"]) for row in rows if row["hostname"] == hostname), None)
+
+
+@dataclass
+class Agent:
+    """A `pingmon-agent run` and its configuration."""
+
+    server: Server
+    directory: Path
+    hostname: str
+    child: Child | None = None
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "agent.toml"
+
+    def start(self) -> None:
+        argv = [sys.executable, "-m", "pingmon_agent", "run", "--config", str(self.config)]
+        self.child = Child(self.hostname, argv, self.directory / "agent.log", clean_environment())
+
+    def stop(self) -> int:
+        """Stop the program gracefully; its exit code."""
+        assert self.child is not None
+        return self.child.stop()
+
+    def approve(self) -> None:
+        """Wait until the server has it pending, then approve it."""
+        wait_for(lambda: self._alive() and self.server.agent_state(self.hostname), f"{self.hostname} to register")
+        self.server.cli("agents", "approve", self.hostname)
+
+    def _alive(self) -> bool:
+        return self.child is None or _alive(self.child)
+
+
+def make_pki(directory: Path) -> None:
+    """`directory`/ca/ca.pem, server.pem and server.key for 127.0.0.1, ::1 and localhost."""
+    create_authority(directory / "ca", "pingmon test CA")
+    issue_leaf(
+        directory / "ca", "localhost", ["dns:localhost", "ip:127.0.0.1", "ip:::1"],
+        out_cert=directory / "server.pem", out_key=directory / "server.key",
+    )  # fmt: skip
+
+
+def prepare_server(directory: Path, *, mode: str, interval_s: int, mesh: bool, extra: str, port: int | None) -> Server:
+    """Configuration, certificates and database of a server that is not started yet."""
+    directory.mkdir(parents=True, exist_ok=True)
+    server = Server(directory, port or free_port(), mode)
+    make_pki(directory)
+    server.config.write_text(
+        f'[server]\nlisten = "127.0.0.1"\nport = {server.port}\npublic_url = "{server.url}"\n'
+        f'data_dir = "{directory / "data"}"\n'
+        f'[tls]\ncertificate = "{directory / "server.pem"}"\nkey = "{directory / "server.key"}"\n'
+        f"[probing]\ninterval_s = {interval_s}\nmesh = {str(mesh).lower()}\n{extra}"
+    )
+    server.cli("db", "upgrade")
+    return server
+
+
+@contextmanager
+def running_server(
+    directory: Path,
+    *,
+    mode: str = "eventlet",
+    interval_s: int = 1,
+    mesh: bool = False,
+    extra: str = "",
+    port: int | None = None,
+) -> Iterator[Server]:
+    """A ready server; `extra` is more TOML for its configuration. Stopped and checked at the end."""
+    server = prepare_server(directory, mode=mode, interval_s=interval_s, mesh=mesh, extra=extra, port=port)
+    try:
+        server.start()
+        yield server
+    finally:
+        if server.child is not None:
+            server.stop()
+
+
+def prepare_agent(
+    server: Server, directory: Path, hostname: str, *, ip_address: str, passphrase: str | None, extra: str
+) -> Agent:
+    """Configuration of an agent that is not started yet."""
+    directory.mkdir(parents=True, exist_ok=True)
+    secret = directory / "passphrase"
+    secret.touch(mode=0o600)
+    secret.write_text((passphrase or server.passphrase(hostname)) + "\n")
+    agent = Agent(server, directory, hostname)
+    agent.config.write_text(
+        f'[server]\nurl = "wss://127.0.0.1:{server.port}"\nca_file = "{server.ca_file}"\npassphrase_file = "{secret}"\n'
+        f'[agent]\nhostname = "{hostname}"\nip_address = "{ip_address}"\nstate_dir = "{directory / "state"}"\n'
+        f'[probe]\ntimeout_ms = 500\nwindow_ms = 200\n[metrics]\nlisten = ""\n{extra}'
+    )
+    return agent
+
+
+@contextmanager
+def running_agent(
+    server: Server,
+    directory: Path,
+    hostname: str,
+    *,
+    ip_address: str = "127.0.0.1",
+    passphrase: str | None = None,
+    extra: str = "",
+) -> Iterator[Agent]:
+    """A started agent (still pending: see `Agent.approve`); stopped at the end."""
+    agent = prepare_agent(server, directory, hostname, ip_address=ip_address, passphrase=passphrase, extra=extra)
+    try:
+        agent.start()
+        yield agent
+    finally:
+        if agent.child is not None:
+            agent.stop()
+
+
+def _alive(child: Child) -> bool:
+    if not child.running:
+        raise AssertionError(
+            f"{child.name} ended with {child.process.returncode}; its last lines:\n{child.last_lines(30)}"
+        )
+    return True
