@@ -1,11 +1,11 @@
 """The one door to eventlet and gevent, imported first by every entry point: patching happens at import.
 
-`PINGMON_ASYNC_MODE` = eventlet (default), gevent or threading; a variable because it must be known before anything else is.
+`PINGMON_ASYNC_MODE` = eventlet (default), gevent or threading; a variable, for it must be known before anything else.
 Everybody else uses plain `threading` and `time.sleep`, which are green after the patch, and two functions from here:
 `run_blocking` for work that would stop every other green thread, and `Server`.
 
-Rule for what is given to `run_blocking`: plain C or DBAPI work. No logging, no ORM, no metrics, no emit: with green locks
-held by native threads the whole process stops for good (eventlet#432).
+Rule for what is given to `run_blocking`: plain C or DBAPI work. No logging, no ORM, no metrics, no emit: with green
+locks held by native threads the whole process stops for good (eventlet#432).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _native_log_locks(native: Any) -> None:
         handler.lock = native.RLock()
 
     logging._lock = native.RLock()  # type: ignore[attr-defined]
-    logging.Handler.createLock = create_lock  # type: ignore[method-assign]
+    logging.Handler.createLock = create_lock  # type: ignore[method-assign, assignment]
     references: list[weakref.ref[logging.Handler]] = logging._handlerList  # type: ignore[attr-defined]
     for reference in references:
         handler = reference()
@@ -201,7 +201,8 @@ class Server:
         server.start()
         self.port = int(server.server_port)
         self._stop = server.stop
-        return lambda: server.serve_forever()
+        run: Callable[[], None] = server.serve_forever
+        return run
 
     def _threading(self, host: str, port: int) -> Callable[[], None]:
         from werkzeug.serving import WSGIRequestHandler, make_server
@@ -211,12 +212,10 @@ class Server:
 
             timeout = SOCKET_TIMEOUT_S
 
-            def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002, ARG002 - werkzeug's signature
+            def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's signature
                 """Requests are counted in /metrics, not logged."""
 
-        server = make_server(
-            host, port, self._app, threaded=True, request_handler=Handler, ssl_context=self._context
-        )
+        server = make_server(host, port, self._app, threaded=True, request_handler=Handler, ssl_context=self._context)
         self.port = int(server.port)
         self._stop = server.shutdown
         return server.serve_forever

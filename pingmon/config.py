@@ -160,7 +160,7 @@ def _value(key: str, spec: Any, value: object) -> object:
         raise ConfigError(f"{key} = {value!r} is wrong: it must be {_WORDS[kind]}")
     if "range" in spec.metadata:
         low, high = spec.metadata["range"]
-        if not low <= value <= high:  # type: ignore[operator]
+        if not low <= value <= high:
             raise ConfigError(f"{key} = {value!r} is wrong: it must lie between {low} and {high}")
     if "choice" in spec.metadata and value not in spec.metadata["choice"]:
         raise ConfigError(f"{key} = {value!r} is wrong: it must be one of {', '.join(spec.metadata['choice'])}")

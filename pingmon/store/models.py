@@ -54,7 +54,7 @@ class Role(RoleMixin, DirectoryBase, table=True):
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, max_length=80)
     description: str | None = Field(default=None, max_length=255)
-    permissions: list[str] | None = Field(default=None, sa_column=Column(MutableList.as_mutable(AsaList()), nullable=True))
+    permissions: list[str] | None = Field(default=None, sa_column=Column(MutableList.as_mutable(AsaList())))
 
 
 class User(UserMixin, DirectoryBase, table=True):

@@ -1,9 +1,9 @@
 """${message}."""
 
-import flask_security  # noqa: F401 - column types of generated revisions
-import sqlalchemy as sa  # noqa: F401
-import sqlmodel  # noqa: F401
-from alembic import op  # noqa: F401
+import flask_security
+import sqlalchemy as sa
+import sqlmodel
+from alembic import op
 ${imports if imports else ""}
 
 revision = ${repr(up_revision)}

@@ -1,0 +1,164 @@
+"""The directory (`pingmon.db`): agents, targets, passphrases, audit, in short ORM transactions on the hub.
+
+A transaction never yields: SQLite waits for its lock inside C, where no other green thread could finish the work it
+waits for. Must not know: what the states mean, sockets, Flask.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Engine, func, update
+from sqlalchemy.orm import Session as OrmSession
+from sqlmodel import Session, col, select
+
+from . import schema
+from .models import Agent, Audit, DirectoryRevision, Passphrase, Target, TargetSet
+
+Row = TypeVar("Row", Agent, Target)
+
+
+def pack_ids(ids: Sequence[int]) -> bytes:
+    """Target ids as int32, the form in which a set is kept."""
+    return array("i", ids).tobytes()
+
+
+def unpack_ids(data: bytes) -> tuple[int, ...]:
+    """The ids of a kept set, in column order."""
+    ids = array("i")
+    ids.frombytes(data)
+    return tuple(ids)
+
+
+class Transaction:
+    """What may be read or changed in one short transaction. Rows are live: setting a field saves it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # -- agents --
+
+    def agents(self) -> list[Agent]:
+        """All agents that were not deleted, oldest first."""
+        return list(self._session.exec(select(Agent).where(col(Agent.deleted_ms).is_(None)).order_by(col(Agent.no))))
+
+    def agent(self, no: int) -> Agent | None:
+        """One agent that was not deleted."""
+        agent = self._session.get(Agent, no)
+        return agent if agent is not None and agent.deleted_ms is None else None
+
+    def add_agent(self, agent: Agent) -> Agent:
+        """Save a new agent; its `no` is known afterwards."""
+        return self._add(agent)
+
+    # -- targets --
+
+    def targets(self, removed: bool = False) -> list[Target]:
+        """Targets in the order they were made; with `removed` also those that are gone."""
+        query = select(Target).order_by(col(Target.id))
+        return list(self._session.exec(query if removed else query.where(col(Target.removed_ms).is_(None))))
+
+    def target(self, target_id: int) -> Target | None:
+        """One target that was not removed."""
+        target = self._session.get(Target, target_id)
+        return target if target is not None and target.removed_ms is None else None
+
+    def add_target(self, target: Target) -> Target:
+        """Save a new target; its `id` is known afterwards."""
+        return self._add(target)
+
+    def latest_sets(self) -> dict[int, TargetSet]:
+        """The newest target set of each agent number."""
+        newest = select(TargetSet.agent_no, func.max(TargetSet.revision)).group_by(col(TargetSet.agent_no)).subquery()
+        query = select(TargetSet).join(
+            newest, (col(TargetSet.agent_no) == newest.c[0]) & (col(TargetSet.revision) == newest.c[1])
+        )
+        return {row.agent_no: row for row in self._session.exec(query)}
+
+    def target_set(self, agent_no: int, revision: int) -> TargetSet | None:
+        """The set an agent had under this revision."""
+        return self._session.get(TargetSet, (agent_no, revision))
+
+    def add_target_set(self, row: TargetSet) -> None:
+        """Keep a new revision of an agent's set."""
+        self._session.add(row)
+
+    # -- passphrases --
+
+    def passphrases(self) -> list[Passphrase]:
+        """All passphrases ever made, newest first."""
+        return list(self._session.exec(select(Passphrase).order_by(col(Passphrase.created_ms).desc())))
+
+    def passphrase(self, passphrase_id: str) -> Passphrase | None:
+        """One passphrase."""
+        return self._session.get(Passphrase, passphrase_id)
+
+    def add_passphrase(self, row: Passphrase) -> None:
+        """Save a new passphrase."""
+        self._session.add(row)
+
+    def spend_use(self, passphrase_id: str, now_ms: int) -> bool:
+        """Count one use if the passphrase still may be used; False if not (then nothing changed)."""
+        spent = self._session.execute(
+            update(Passphrase)
+            .where(
+                col(Passphrase.id) == passphrase_id,
+                col(Passphrase.uses) < col(Passphrase.max_uses),
+                col(Passphrase.expires_ms) > now_ms,
+                col(Passphrase.revoked_ms).is_(None),
+            )
+            .values(uses=Passphrase.uses + 1)
+        )
+        return bool(spent.rowcount == 1)  # type: ignore[attr-defined]
+
+    # -- bookkeeping --
+
+    def audit(self, at_ms: int, actor: str, action: str, subject: str, detail: str | None = None) -> None:
+        """Append one line to the audit table, in this same transaction."""
+        self._session.add(Audit(at_ms=at_ms, actor=actor, action=action, subject=subject, detail=detail))
+
+    def revision(self) -> int:
+        """The number that rises with each change."""
+        row = self._session.get(DirectoryRevision, 1)
+        return row.revision if row else 0
+
+    def changed(self) -> None:
+        """Say that running servers must read the directory again."""
+        row = self._session.get(DirectoryRevision, 1) or DirectoryRevision(id=1, revision=0)
+        row.revision += 1
+        self._session.add(row)
+
+    def flush(self) -> None:
+        """Send what was changed so far to the database, inside the transaction."""
+        self._session.flush()
+
+    def _add(self, row: Row) -> Row:
+        self._session.add(row)
+        self._session.flush()
+        return row
+
+
+class Directory:
+    """Opens `pingmon.db` and hands out transactions."""
+
+    def __init__(self, path: Path) -> None:
+        self.engine: Engine = schema.open_engine(path)
+        schema.upgrade(self.engine, "directory")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """One transaction: committed at the end, rolled back on any exception."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield Transaction(session)
+
+    def session(self) -> OrmSession:
+        """A session for Flask-Security, which commits by itself; the caller closes it."""
+        return Session(self.engine, expire_on_commit=False)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.engine.dispose()
