@@ -1,0 +1,18 @@
+#!/bin/sh
+# The wheel and the source archive, built with the locked setuptools; refuses to hand out a wheel without the browser part.
+set -eu
+cd "$(dirname "$0")/.."
+rm -rf dist build/lib build/bdist.*
+mkdir -p dist
+printf '== building wheel and source archive\n'
+for kind in wheel sdist; do
+    "$VENV/bin/python" -c "from setuptools import build_meta; build_meta.build_$kind('dist')" >build/dist.log 2>&1 ||
+        { cat build/dist.log >&2; exit 1; }
+done
+"$VENV/bin/python" - dist/*.whl <<'CHECK'
+import sys, zipfile
+names = zipfile.ZipFile(sys.argv[1]).namelist()
+if not any(name.startswith("pingmon/static/") for name in names):
+    sys.exit("the wheel has no pingmon/static: run `make frontend` and read what it says, then `make dist` again.")
+CHECK
+ls -l dist | awk 'NR > 1 { print $5, "bytes", "dist/" $9 }'

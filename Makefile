@@ -1,0 +1,54 @@
+# The commands of this repository. Each works from a fresh clone: `.ci/setup.sh` brings what is missing.
+# Variables: PYTHON=python3.12 (which Python makes the venv), PORT=8443 and DIR=.run (make run, make lab),
+# TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
+
+.DEFAULT_GOAL := help
+.PHONY: help run lab test check format frontend lock dist clean
+
+VENV ?= .venv
+PORT ?= 8443
+DIR ?= .run
+TESTS ?= tests
+export VENV PYTHON
+
+BIN := $(VENV)/bin
+SETUP := @sh .ci/setup.sh
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
+
+run: ## TLS server and one agent on this machine, loopback targets, on https://127.0.0.1:8443
+	$(SETUP) python run frontend
+	@exec $(BIN)/pingmon demo --dir $(DIR) --port $(PORT)
+
+lab: ## (root, Linux) a server and six agents in network namespaces, with real delay, jitter, loss and an outage
+	$(SETUP) python run frontend
+	@exec $(BIN)/python -m tests.lab --port $(PORT)
+
+test: ## everything: house rules, types, layers, then all tests (as root also system packages and namespaces)
+	$(SETUP) python test system frontend
+	@sh .ci/check.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/python -m pytest $(TESTS) --durations=15 $(if $(NO_SKIPS),--no-skips)
+
+check: ## house rules, types, layers and unit tests, under a minute
+	$(SETUP) python test frontend
+	@sh .ci/check.sh quick
+
+format: ## rewrite the sources in the house format
+	$(SETUP) python test
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format .
+
+frontend: ## build the browser part into pingmon/static
+	$(SETUP) python run frontend
+
+lock: ## compile requirements/*.txt anew from setup.cfg, with hashes
+	@sh .ci/lock.sh
+
+dist: ## wheel and source archive, with the browser part, in dist/
+	$(SETUP) python run frontend
+	@sh .ci/dist.sh
+
+clean: ## remove everything that was built here, but not the virtual environment
+	@rm -rf build dist pingmon.egg-info pingmon/static pingmon/frontend/node_modules .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis
+	@find pingmon pingmon_agent tests -name __pycache__ -type d -prune -exec rm -rf {} +
