@@ -131,6 +131,7 @@ class Agent(DirectoryBase, table=True):
     auth_epoch: int = 1
     ip_address: str = Field(max_length=45)
     observed_ip: str = Field(max_length=45)
+    previous_ip: str | None = Field(default=None, max_length=45)
     version: str = Field(max_length=32)
     legacy: bool
     mesh: bool = True

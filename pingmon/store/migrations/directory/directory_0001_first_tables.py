@@ -94,6 +94,7 @@ def upgrade() -> None:
         sa.Column("auth_epoch", sa.Integer(), nullable=False),
         sa.Column("ip_address", sa.String(length=45), nullable=False),
         sa.Column("observed_ip", sa.String(length=45), nullable=False),
+        sa.Column("previous_ip", sa.String(length=45), nullable=True),
         sa.Column("version", sa.String(length=32), nullable=False),
         sa.Column("legacy", sa.Boolean(), nullable=False),
         sa.Column("mesh", sa.Boolean(), nullable=False),

@@ -1,0 +1,87 @@
+"""Passphrases: generated, shown once, kept as an HMAC under a pepper that lies outside the database.
+
+Form: `<kind>-<id 8>-<secret 26>` in Crockford base32, kind `pml` (plain, sent inside TLS) or `pm1` (for the sealed exchange,
+which nothing accepts yet). 130 random bits need no slow hash. Must not know: agents, sockets, Flask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+KIND_PLAIN = "pml"
+KIND_SEALED = "pm1"
+_FORM = re.compile(rf"(pml|pm1)-([{ALPHABET}]{{8}})-([{ALPHABET}]{{26}})(?:-[{ALPHABET}]{{32}})?")
+
+
+class PepperError(Exception):
+    """The pepper file cannot be used; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A passphrase taken apart."""
+
+    kind: str
+    id: str
+    secret: str
+
+
+def generate(kind: str) -> Parsed:
+    """A fresh passphrase."""
+    return Parsed(kind, _random(8), _random(26))
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+def spell(parts: Parsed) -> str:
+    """The string that is copied to agents."""
+    return f"{parts.kind}-{parts.id}-{parts.secret}"
+
+
+def parse(text: str) -> Parsed | None:
+    """Its parts, or None where `text` is not of our form."""
+    match = _FORM.fullmatch(text)
+    return Parsed(*match.groups()) if match else None
+
+
+class Pepper:
+    """The key of the HMAC, in a file of its own (0600), made at first use."""
+
+    def __init__(self, path: Path) -> None:
+        self._key = _load_or_make(path)
+        self.id = hashlib.sha256(b"pingmon/1/pepper-id" + self._key).hexdigest()[:16]
+
+    def digest(self, parts: Parsed) -> bytes:
+        """What the database keeps."""
+        message = b"".join(len(p).to_bytes(4, "big") + p for p in (b"pw", parts.id.encode(), parts.secret.encode()))
+        return hmac.digest(self._key, message, "sha256")
+
+    def matches(self, parts: Parsed, digest: bytes) -> bool:
+        """Whether this is the secret whose digest was kept; takes the same time either way."""
+        return hmac.compare_digest(self.digest(parts), digest)
+
+
+def _load_or_make(path: Path) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        key = path.read_bytes()
+        if len(key) != 32:
+            raise PepperError(
+                f"{path} is damaged: restore it from a backup, or every passphrase must be made anew"
+            ) from None
+        return key
+    with os.fdopen(descriptor, "wb") as file:
+        key = secrets.token_bytes(32)
+        file.write(key)
+        os.fsync(file.fileno())
+    return key

@@ -1,0 +1,300 @@
+"""Agents and targets: the one place that decides, and a copy of the directory in memory for everything that only reads.
+
+Each decision is one transaction with its audit line; then the copy is made anew and listeners hear which agents it
+concerns. `refresh()` notices what other programs (the command line) changed. Must not know: sockets, Flask, samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pingmon.store.directory import Directory, Transaction, unpack_ids
+from pingmon.store.models import Agent, Passphrase
+from pingmon_agent.wire.contract import State, Target, TargetSet
+
+from . import targets as rules
+from .clock import Clock
+from .errors import Conflict, NotFound
+from .views import AgentView, SetView, TargetView
+
+Listener = Callable[[frozenset[int]], None]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The directory as it stood at `revision`; `targets` in column order."""
+
+    revision: int = -1
+    agents: dict[int, AgentView] = field(default_factory=dict)
+    targets: dict[int, TargetView] = field(default_factory=dict)
+    sets: dict[int, SetView] = field(default_factory=dict)
+    passphrases: dict[str, Passphrase] = field(default_factory=dict)
+    by_identity: dict[tuple[str, str | None], int] = field(default_factory=dict)
+
+
+class Registry:
+    """Decisions and lookups. `connected` is kept by the agent socket; everything else changes here only."""
+
+    def __init__(self, directory: Directory, clock: Clock, *, mesh: bool, interval_s: float) -> None:
+        self._directory, self._clock = directory, clock
+        self.mesh, self.interval_s = mesh, interval_s
+        self.listeners: list[Listener] = []
+        self.connected: set[int] = set()
+        self._seen: dict[int, int] = {}
+        self._old_sets: dict[tuple[int, int], SetView] = {}
+        self.snapshot = Snapshot()
+        self.refresh()
+
+    # -- reading: memory only --
+
+    def agents(self) -> list[AgentView]:
+        """All agents, oldest first."""
+        return list(self.snapshot.agents.values())
+
+    def agent(self, ref: str) -> AgentView:
+        """By id, or by hostname; of several with one hostname the approved one. Raises NotFound."""
+        found = [a for a in self.snapshot.agents.values() if ref in (a.id, a.hostname)]
+        measuring = [a for a in found if a.state in rules.MEASURING]
+        if len(found) > 1 and len(measuring) != 1:
+            raise Conflict(f"several agents are called {ref!r}; use the id, one of {', '.join(a.id for a in found)}")
+        if not found:
+            raise NotFound(f"there is no agent {ref!r}; `pingmon agents list` shows ids and hostnames")
+        return found[0] if len(found) == 1 else measuring[0]
+
+    def targets(self) -> list[TargetView]:
+        """All targets in column order."""
+        return list(self.snapshot.targets.values())
+
+    def target(self, ref: str) -> TargetView:
+        """By id, name or address. Raises NotFound."""
+        for view in self.snapshot.targets.values():
+            if ref in (str(view.id), view.name, view.address):
+                return view
+        raise NotFound(f"there is no target {ref!r}; `pingmon targets list` shows ids, names and addresses")
+
+    def target_set(self, agent_no: int, revision: int) -> SetView | None:
+        """The set an agent had under a revision; older ones come from the database once and stay in memory."""
+        current = self.snapshot.sets.get(agent_no)
+        if current is not None and current.revision == revision:
+            return current
+        if (agent_no, revision) not in self._old_sets:
+            with self._directory.transaction() as tx:
+                row = tx.target_set(agent_no, revision)
+            if row is None:
+                return None
+            view = SetView(revision=revision, target_ids=unpack_ids(row.target_ids))
+            self._old_sets[agent_no, revision] = view
+        return self._old_sets[agent_no, revision]
+
+    def message_for(self, agent_no: int) -> TargetSet:
+        """What `update_targets` tells this agent now."""
+        snapshot = self.snapshot
+        view = snapshot.sets.get(agent_no, SetView(revision=0, target_ids=()))
+        chosen = (snapshot.targets[i] for i in view.target_ids if i in snapshot.targets)
+        return TargetSet(
+            agent_id=snapshot.agents[agent_no].id,
+            revision=view.revision,
+            issued_at=self._clock.wall_ms(),
+            interval_s=self.interval_s,
+            targets=tuple(Target(id=t.id, name=t.name, address=t.address) for t in chosen),
+        )
+
+    def describe(self, view: AgentView) -> dict[str, Any]:
+        """An agent as JSON, with what only the running server knows."""
+        seen = max(view.last_seen_ms, self._seen.get(view.no, 0))
+        return view.as_json() | {"connected": view.no in self.connected, "last_seen": seen / 1000}
+
+    # -- keeping up --
+
+    def refresh(self) -> bool:
+        """Read the directory again if anybody changed it; True if so."""
+        with self._directory.transaction() as tx:
+            if tx.revision() == self.snapshot.revision:
+                return False
+            fresh = _read(tx)
+        old, self.snapshot = self.snapshot, fresh
+        concerned = frozenset(
+            no for no in old.agents.keys() | fresh.agents.keys() if _differs(old, fresh, no)
+        )  # fmt: skip
+        for listener in self.listeners:
+            listener(concerned)
+        return True
+
+    def touch(self, agent_no: int) -> None:
+        """Note that this agent was heard of; written to the database by `flush_seen`."""
+        self._seen[agent_no] = self._clock.wall_ms()
+
+    def flush_seen(self) -> None:
+        """Save when agents were last heard of (once a minute; not worth a transaction per message)."""
+        seen, self._seen = self._seen, {}
+        with self._directory.transaction() as tx:
+            for agent in tx.agents():
+                if agent.no in seen:
+                    agent.seen_ms = seen[agent.no]
+
+    @contextmanager
+    def change(self) -> Iterator[Transaction]:
+        """One decision: a transaction that ends with new target sets and a fresh copy in memory."""
+        with self._directory.transaction() as tx:
+            yield tx
+            rules.renew_sets(tx, self._clock.wall_ms())
+            tx.changed()
+        self.refresh()
+
+    # -- decisions about agents --
+
+    def approve(self, ref: str, actor: str) -> AgentView:
+        """pending or blacklisted -> approved; nothing happens to an approved one. Raises NotFound, Conflict."""
+        view = self.agent(ref)
+        if view.state is State.APPROVED:
+            return view
+        if view.state is State.HOLD:
+            raise Conflict(f"{view.hostname} is on hold ({view.hold_reason}); release it instead")
+        rival = next((a for a in self.agents() if a.hostname == view.hostname and a.state in rules.MEASURING), None)
+        if rival is not None:
+            raise Conflict(f"another agent called {view.hostname} is approved already ({rival.id}); "
+                           "delete or reject that one first")  # fmt: skip
+        return self._decide(view, State.APPROVED, actor, "agents.approve")
+
+    def reject(self, ref: str, actor: str) -> AgentView:
+        """Any state -> blacklisted: it may not come back until somebody approves it."""
+        return self._decide(self.agent(ref), State.BLACKLISTED, actor, "agents.reject", "operator")
+
+    def hold(self, ref: str, actor: str) -> AgentView:
+        """approved -> hold: it keeps measuring, but nothing is taken from it."""
+        view = self.agent(ref)
+        if view.state is not State.APPROVED:
+            raise Conflict(f"{view.hostname} is {view.state}; only an approved agent can be put on hold")
+        return self._decide(view, State.HOLD, actor, "agents.hold", "operator")
+
+    def release(self, ref: str, actor: str) -> AgentView:
+        """hold -> approved, with the address it has now."""
+        view = self.agent(ref)
+        if view.state is not State.HOLD:
+            raise Conflict(f"{view.hostname} is {view.state}; only an agent on hold can be released")
+        return self._decide(view, State.APPROVED, actor, "agents.release")
+
+    def delete(self, ref: str, actor: str) -> AgentView:
+        """Forget an agent; with a valid passphrase it may ask again. Its samples stay until they expire."""
+        view = self.agent(ref)
+        with self.change() as tx:
+            row = self._row(tx, view.no)
+            row.deleted_ms = self._clock.wall_ms()
+            rules.follow_agent(tx, row, False, row.deleted_ms)
+            tx.audit(row.deleted_ms, actor, "agents.delete", view.id, view.hostname)
+        return view
+
+    def _decide(self, view: AgentView, state: State, actor: str, action: str, reason: str | None = None) -> AgentView:
+        now = self._clock.wall_ms()
+        with self.change() as tx:
+            row = self._row(tx, view.no)
+            row.state, row.hold_reason = state, reason
+            row.auth_epoch += 1
+            if state is State.APPROVED:
+                row.previous_ip = None
+            row.decided_ms, row.decided_by = now, actor
+            moved = rules.follow_agent(tx, row, self._in_mesh(row), now)
+            rules.renew_sets(tx, now, moved)
+            tx.audit(now, actor, action, row.uid, row.hostname)
+        return self.snapshot.agents[view.no]
+
+    def _in_mesh(self, row: Agent) -> bool:
+        return self.mesh and row.mesh and not row.legacy and row.state in rules.MEASURING
+
+    @staticmethod
+    def _row(tx: Transaction, agent_no: int) -> Agent:
+        row = tx.agent(agent_no)
+        if row is None:
+            raise NotFound("the agent was deleted in the meantime; load the list again")
+        return row
+
+    # -- decisions about targets --
+
+    def add_target(self, name: str, address: str, actor: str) -> TargetView:
+        """Raises Invalid, Conflict."""
+        name, address = rules.check_label(name), rules.check_address(address)
+        now = self._clock.wall_ms()
+        with self.change() as tx:
+            row = rules.add(tx, name, address, now)
+            tx.audit(now, actor, "targets.add", name, address)
+        return self.snapshot.targets[row.id or 0]
+
+    def change_target(self, ref: str, actor: str, name: str | None = None, address: str | None = None) -> TargetView:
+        """Rename a target or give it another address; it keeps its id and history. Raises NotFound, Invalid, Conflict."""
+        view = self._own_target(ref)
+        name = view.name if name is None else rules.check_label(name)
+        address = view.address if address is None else rules.check_address(address)
+        if any(t.name == name and t.id != view.id for t in self.targets()):
+            raise Conflict(f"there is a target named {name!r} already; choose another name")
+        now = self._clock.wall_ms()
+        with self.change() as tx:
+            row = tx.target(view.id)
+            if row is not None:
+                row.name, row.address = name, address
+            rules.renew_sets(tx, now, {view.id} if (name, address) != (view.name, view.address) else ())
+            tx.audit(now, actor, "targets.change", name, f"{view.name} {view.address} -> {name} {address}")
+        return self.snapshot.targets[view.id]
+
+    def remove_target(self, ref: str, actor: str) -> TargetView:
+        """Raises NotFound, Conflict."""
+        view = self._own_target(ref)
+        now = self._clock.wall_ms()
+        with self.change() as tx:
+            row = tx.target(view.id)
+            if row is not None:
+                row.removed_ms = now
+            tx.audit(now, actor, "targets.remove", view.name, view.address)
+        return view
+
+    def put_targets(self, wanted: list[tuple[str, str]], actor: str) -> list[TargetView]:
+        """Make the whole list (mesh targets aside) equal to `wanted`; the same list again changes nothing."""
+        clean = [(rules.check_label(name), rules.check_address(address)) for name, address in wanted]
+        if clean == [(t.name, t.address) for t in self.targets() if t.agent_no is None]:
+            return self.targets()
+        now = self._clock.wall_ms()
+        with self.change() as tx:
+            rules.renew_sets(tx, now, rules.replace_all(tx, clean, now))
+            tx.audit(now, actor, "targets.put", f"{len(clean)} targets")
+        return self.targets()
+
+    def _own_target(self, ref: str) -> TargetView:
+        view = self.target(ref)
+        if view.agent_no is not None:
+            raise Conflict(f"{view.name} is a target because the agent is approved; delete or reject the agent instead")
+        return view
+
+
+def _read(tx: Transaction) -> Snapshot:
+    rows, passphrases = tx.agents(), {p.id: p for p in tx.passphrases()}
+    labels = {p.id: p.label for p in passphrases.values()}
+    namesakes: dict[str, list[str]] = {}
+    for row in rows:
+        namesakes.setdefault(row.hostname, []).append(row.uid)
+    agents = {
+        view.no: view
+        for row in rows
+        for view in [AgentView.of(row, labels, tuple(u for u in namesakes[row.hostname] if u != row.uid))]
+    }
+    uids = {no: view.id for no, view in agents.items()}
+    views = [TargetView.of(row, uids.get(row.agent_no or 0)) for row in tx.targets()]
+    return Snapshot(
+        revision=tx.revision(),
+        agents=agents,
+        targets={view.id: view for view in views},
+        sets={
+            no: SetView(revision=row.revision, target_ids=unpack_ids(row.target_ids))
+            for no, row in tx.latest_sets().items()
+        },
+        passphrases=passphrases,
+        by_identity={(view.hostname, view.passphrase_id): no for no, view in agents.items()},
+    )
+
+
+def _differs(old: Snapshot, fresh: Snapshot, no: int) -> bool:
+    before, after = old.agents.get(no), fresh.agents.get(no)
+    if before is None or after is None or (before.state, before.hold_reason) != (after.state, after.hold_reason):
+        return True
+    return old.sets.get(no) != fresh.sets.get(no)

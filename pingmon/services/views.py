@@ -1,0 +1,173 @@
+"""What the world sees of agents, targets and passphrases: frozen copies, safe to keep and to hand out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pingmon.store.models import Agent, Passphrase, Target
+from pingmon_agent.wire.contract import State
+
+
+def seconds(ms: int | None) -> float | None:
+    """Unix seconds for JSON."""
+    return None if ms is None else ms / 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentView:
+    """One agent. `no` is internal; `id` is public and becomes its `agent_id` by approval."""
+
+    no: int
+    id: str
+    hostname: str
+    state: State
+    hold_reason: str | None
+    ip_address: str
+    observed_ip: str
+    previous_ip: str | None
+    version: str
+    legacy: bool
+    mesh: bool
+    passphrase_id: str | None
+    passphrase_label: str
+    first_seen_ms: int
+    last_seen_ms: int
+    decided_at_ms: int | None
+    decided_by: str | None
+    same_name_as: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, row: Agent, labels: dict[str, str], same_name_as: tuple[str, ...]) -> AgentView:
+        """A view of a saved row."""
+        assert row.no is not None  # noqa: S101 - saved rows have a number
+        return cls(
+            no=row.no,
+            id=row.uid,
+            hostname=row.hostname,
+            state=State(row.state),
+            hold_reason=row.hold_reason,
+            ip_address=row.ip_address,
+            observed_ip=row.observed_ip,
+            previous_ip=row.previous_ip,
+            version=row.version,
+            legacy=row.legacy,
+            mesh=row.mesh,
+            passphrase_id=row.passphrase_id,
+            passphrase_label=labels.get(row.passphrase_id or "", ""),
+            first_seen_ms=row.registered_ms,
+            last_seen_ms=row.seen_ms,
+            decided_at_ms=row.decided_ms,
+            decided_by=row.decided_by,
+            same_name_as=same_name_as,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For API and command line; times are unix seconds."""
+        return {
+            "id": self.id,
+            "agent_id": self.id if self.decided_at_ms is not None else None,
+            "hostname": self.hostname,
+            "state": str(self.state),
+            "hold_reason": self.hold_reason,
+            "ip_address": self.ip_address,
+            "observed_ip": self.observed_ip,
+            "previous_ip": self.previous_ip,
+            "version": self.version,
+            "legacy": self.legacy,
+            "mesh": self.mesh,
+            "passphrase_label": self.passphrase_label,
+            "first_seen": seconds(self.first_seen_ms),
+            "last_seen": seconds(self.last_seen_ms),
+            "decided_at": seconds(self.decided_at_ms),
+            "decided_by": self.decided_by,
+            "same_name_as": list(self.same_name_as),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetView:
+    """One target; `agent_id` is set where it is an approved agent (the mesh)."""
+
+    id: int
+    name: str
+    address: str
+    agent_no: int | None
+    agent_id: str | None
+
+    @classmethod
+    def of(cls, row: Target, agent_id: str | None) -> TargetView:
+        """A view of a saved row."""
+        assert row.id is not None  # noqa: S101 - saved rows have a number
+        return cls(id=row.id, name=row.name, address=row.address, agent_no=row.agent_no, agent_id=agent_id)
+
+    def as_json(self) -> dict[str, Any]:
+        """For API and command line."""
+        return {"id": self.id, "name": self.name, "address": self.address, "agent_id": self.agent_id}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetView:
+    """What one agent pings under one revision, in column order."""
+
+    revision: int
+    target_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassphraseView:
+    """One passphrase, without its secret."""
+
+    id: str
+    label: str
+    legacy: bool
+    max_uses: int
+    uses: int
+    created_at_ms: int
+    expires_at_ms: int
+    revoked_at_ms: int | None
+    created_by: str
+
+    @classmethod
+    def of(cls, row: Passphrase) -> PassphraseView:
+        """A view of a saved row."""
+        return cls(
+            id=row.id,
+            label=row.label,
+            legacy=row.legacy,
+            max_uses=row.max_uses,
+            uses=row.uses,
+            created_at_ms=row.created_ms,
+            expires_at_ms=row.expires_ms,
+            revoked_at_ms=row.revoked_ms,
+            created_by=row.created_by,
+        )
+
+    def state_at(self, now_ms: int) -> str:
+        """usable, expired, used up or revoked."""
+        if self.revoked_at_ms is not None:
+            return "revoked"
+        if self.expires_at_ms <= now_ms:
+            return "expired"
+        return "used up" if self.uses >= self.max_uses else "usable"
+
+    @property
+    def state(self) -> str:
+        """The state right now."""
+        return self.state_at(time.time_ns() // 1_000_000)
+
+    def as_json(self) -> dict[str, Any]:
+        """For API and command line; times are unix seconds."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            "legacy": self.legacy,
+            "max_uses": self.max_uses,
+            "uses": self.uses,
+            "created_at": seconds(self.created_at_ms),
+            "created_by": self.created_by,
+            "expires_at": seconds(self.expires_at_ms),
+            "revoked_at": seconds(self.revoked_at_ms),
+            "state": self.state,
+        }
