@@ -1,0 +1,175 @@
+// The agents page: who waits for a decision first, then everybody else. Decisions are the server's; this only asks.
+import { api } from "../api";
+import type { AgentRow } from "../types";
+import { h, must, type Child } from "../ui/dom";
+import { confirm, notify, report } from "../ui/feedback";
+import { plural, timeTag } from "../ui/time";
+import { can, poll, type Poller } from "./list";
+
+const STATE_WORDS: Record<AgentRow["state"], string> = {
+  pending: "waiting for approval",
+  approved: "approved",
+  hold: "on hold",
+  blacklisted: "rejected",
+};
+const HOLD_REASONS: Record<string, string> = {
+  ip_changed: "it came from another address",
+  operator: "an operator put it on hold",
+};
+
+let poller: Poller;
+let shown = "";
+
+export function startAgents(): void {
+  poller = poll(load, 3000);
+}
+
+async function load(): Promise<void> {
+  const { agents } = await api<{ agents: AgentRow[] }>("GET", "/api/v1/agents");
+  const fresh = JSON.stringify(agents) + Math.floor(Date.now() / 10000);
+  // An open question or a focused button would be lost by drawing the same table again.
+  if (fresh === shown || must("#agents").contains(document.activeElement)) return;
+  shown = fresh;
+  draw(agents);
+}
+
+function draw(agents: AgentRow[]): void {
+  const pending = agents.filter((agent) => agent.state === "pending");
+  const others = agents.filter((agent) => agent.state !== "pending");
+  must("#loading").hidden = true;
+  must("#no-agents").hidden = agents.length > 0;
+  const online = agents.filter((agent) => agent.connected).length;
+  must("#summary").textContent = agents.length ? `${plural(agents.length, "agent")}, ${online} connected, ${pending.length} waiting` : "";
+  const parts: Child[] = [];
+  if (pending.length) parts.push(section("Waiting for approval", pending.map(pendingCard), "pending-list"));
+  if (others.length) parts.push(table(others));
+  must("#agents").replaceChildren(...(parts.filter(Boolean) as Node[]));
+}
+
+function section(title: string, cards: HTMLElement[], css: string): HTMLElement {
+  return h("section", {}, h("h2", {}, title), ...[h("div", { class: css }, ...cards)]);
+}
+
+function pendingCard(agent: AgentRow): HTMLElement {
+  const facts = h(
+    "dl",
+    { class: "facts" },
+    ...fact("comes from", addressPair(agent)),
+    ...fact("version", agent.version || "unknown"),
+    ...fact("passphrase", agent.passphrase_label ?? "unknown"),
+    ...fact("first seen", timeTag(agent.first_seen_ms)),
+    ...fact("last seen", timeTag(agent.last_seen_ms)),
+  );
+  const head = h("header", {}, presence(agent), h("h3", {}, agent.hostname), kind(agent));
+  return h("article", { class: "card pending", "data-agent": agent.hostname }, head, sameName(agent), facts, actions(agent));
+}
+
+function fact(name: string, value: Child): HTMLElement[] {
+  return [h("dt", {}, name), h("dd", {}, value)];
+}
+
+function table(agents: AgentRow[]): HTMLElement {
+  const titles = ["Agent", "State", "Address", "Version", "Passphrase", "First seen", "Last seen", ""];
+  const head = h("tr", {}, ...titles.map((title) => h("th", { scope: "col" }, title || h("span", { class: "sr-only" }, "Actions"))));
+  return h("div", { class: "table-wrap" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...agents.map(row))));
+}
+
+function row(agent: AgentRow): HTMLElement {
+  const cell = (title: string, ...content: Child[]): HTMLElement => h("td", { "data-title": title }, ...content);
+  return h(
+    "tr",
+    { "data-agent": agent.hostname },
+    h("th", { scope: "row" }, h("span", { class: "name" }, presence(agent), agent.hostname, kind(agent)), sameName(agent)),
+    cell("State", stateBadge(agent)),
+    cell("Address", addressPair(agent)),
+    cell("Version", agent.version || "–"),
+    cell("Passphrase", agent.passphrase_label ?? "–"),
+    cell("First seen", timeTag(agent.first_seen_ms)),
+    cell("Last seen", timeTag(agent.last_seen_ms)),
+    h("td", { class: "row-actions" }, actions(agent)),
+  );
+}
+
+function presence(agent: AgentRow): HTMLElement {
+  const word = agent.connected ? "connected" : "not connected";
+  return h("span", { class: `dot ${agent.connected ? "on" : "off"}`, role: "img", "aria-label": word, title: word });
+}
+
+function kind(agent: AgentRow): Child {
+  return agent.legacy && h("span", { class: "tag", title: "enrolled with a plain passphrase inside TLS" }, "plain");
+}
+
+function stateBadge(agent: AgentRow): HTMLElement {
+  const badge = h("span", { class: `badge state-${agent.state}` }, STATE_WORDS[agent.state]);
+  const reason = agent.hold_reason ? (HOLD_REASONS[agent.hold_reason] ?? agent.hold_reason) : "";
+  return h("div", {}, badge, reason && h("div", { class: "muted small" }, reason));
+}
+
+function addressPair(agent: AgentRow): HTMLElement {
+  if (!agent.observed_ip || agent.observed_ip === agent.ip_address) return h("span", { class: "mono" }, agent.ip_address);
+  const title = "The agent claims one address and was seen from another. Behind NAT this is normal.";
+  return h("span", { class: "mono", title }, agent.ip_address, h("br"), h("span", { class: "muted" }, `seen from ${agent.observed_ip}`));
+}
+
+function sameName(agent: AgentRow): Child {
+  if (!agent.same_name_as.length) return null;
+  const others = plural(agent.same_name_as.length, "other agent has", "other agents have");
+  return h("p", { class: "warning small" }, `⚠ ${others} this name. Approve only if you know that this is the right one.`);
+}
+
+interface Step {
+  verb: string;
+  label: string;
+  css: string;
+  ask?: string;
+}
+
+function stepsOf(agent: AgentRow): Step[] {
+  const reject: Step = { verb: "reject", label: "Reject", css: "", ask: "It is sent away and stays on the list as rejected. You can approve it later." };
+  const steps: Record<AgentRow["state"], Step[]> = {
+    pending: [{ verb: "approve", label: "Approve", css: "primary" }, reject],
+    approved: [{ verb: "hold", label: "Hold", css: "" }],
+    hold: [{ verb: "release", label: "Release", css: "primary" }, reject],
+    blacklisted: [{ verb: "approve", label: "Approve", css: "" }],
+  };
+  return steps[agent.state].filter((step) => can("admin") || (step.verb === "release" && can("operator")));
+}
+
+function actions(agent: AgentRow): HTMLElement {
+  const buttons = stepsOf(agent).map((step) =>
+    h("button", { class: `button small ${step.css}`, type: "button", "data-verb": step.verb, on: { click: (event) => void decide(agent, step, event) } }, step.label),
+  );
+  if (can("admin")) {
+    const remove = (event: MouseEvent): void => void removeAgent(agent, event);
+    buttons.push(h("button", { class: "button small quiet-danger", type: "button", "data-verb": "delete", on: { click: remove } }, "Delete"));
+  }
+  return h("div", { class: "actions" }, ...buttons);
+}
+
+async function decide(agent: AgentRow, step: Step, event: MouseEvent): Promise<void> {
+  const title = `${step.label} ${agent.hostname}?`;
+  if (step.ask && !(await confirm({ title, text: step.ask, action: step.label, danger: true }))) return;
+  await change(event, `${agent.hostname} is now ${{ approve: "approved", reject: "rejected", hold: "on hold", release: "approved again" }[step.verb]}.`, () =>
+    api("POST", `/api/v1/agents/${encodeURIComponent(agent.id)}/${step.verb}`, {}),
+  );
+}
+
+async function removeAgent(agent: AgentRow, event: MouseEvent): Promise<void> {
+  const text = "The agent and its history leave the picture for good. If it still runs, it shows up here again as new.";
+  if (!(await confirm({ title: `Delete ${agent.hostname}?`, text, action: "Delete", danger: true }))) return;
+  await change(event, `${agent.hostname} is deleted.`, () => api("DELETE", `/api/v1/agents/${encodeURIComponent(agent.id)}`));
+}
+
+async function change(event: MouseEvent, done: string, request: () => Promise<unknown>): Promise<void> {
+  const button = event.currentTarget instanceof HTMLButtonElement ? event.currentTarget : null;
+  if (button) button.disabled = true;
+  try {
+    await request();
+    notify(done);
+  } catch (error) {
+    report(error);
+  }
+  if (button) button.disabled = false;
+  if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
+  await poller.now();
+}

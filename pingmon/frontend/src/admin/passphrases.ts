@@ -1,0 +1,114 @@
+// The passphrases page: make one (shown once), see which are still good, take one back.
+import { api } from "../api";
+import type { PassphraseRow } from "../types";
+import { h, must } from "../ui/dom";
+import { confirm, copyButton, notify, report } from "../ui/feedback";
+import { timeTag } from "../ui/time";
+import { poll, type Poller } from "./list";
+
+let poller: Poller;
+let shown = "";
+
+export function startPassphrases(): void {
+  poller = poll(load, 5000);
+  must<HTMLFormElement>("#make-passphrase").addEventListener("submit", (event) => void make(event));
+}
+
+async function load(): Promise<void> {
+  const { passphrases } = await api<{ passphrases: PassphraseRow[] }>("GET", "/api/v1/passphrases");
+  const fresh = JSON.stringify(passphrases) + Math.floor(Date.now() / 15000);
+  if (fresh === shown || must("#passphrases").contains(document.activeElement)) return;
+  shown = fresh;
+  must("#loading").hidden = true;
+  must("#no-passphrases").hidden = passphrases.length > 0;
+  must("#passphrases").replaceChildren(...(passphrases.length ? [table(passphrases)] : []));
+}
+
+function table(rows: PassphraseRow[]): HTMLElement {
+  const titles = ["Label", "State", "Kind", "Used", "Made", "Ends"];
+  const head = h("tr", {}, ...titles.map((title) => h("th", { scope: "col" }, title)), h("th", { scope: "col" }, h("span", { class: "sr-only" }, "Actions")));
+  return h("div", { class: "table-wrap" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows.map(row))));
+}
+
+function row(passphrase: PassphraseRow): HTMLElement {
+  const usable = passphrase.state === "usable";
+  const revoke = h("button", { class: "button small quiet-danger", type: "button", on: { click: () => void revokeOne(passphrase) } }, "Revoke");
+  return h(
+    "tr",
+    { "data-passphrase": passphrase.label },
+    h("th", { scope: "row" }, passphrase.label),
+    h("td", { "data-title": "State" }, h("span", { class: `badge ${usable ? "state-approved" : "state-blacklisted"}` }, passphrase.state)),
+    h("td", { "data-title": "Kind" }, passphrase.legacy ? "plain" : "sealed"),
+    h("td", { "data-title": "Used" }, `${passphrase.uses} of ${passphrase.max_uses}`),
+    h("td", { "data-title": "Made" }, timeTag(passphrase.created_at_ms)),
+    h("td", { "data-title": "Ends" }, timeTag(passphrase.expires_at_ms, new Date(passphrase.expires_at_ms).toLocaleString())),
+    h("td", { class: "row-actions" }, usable && h("div", { class: "actions" }, revoke)),
+  );
+}
+
+async function make(event: SubmitEvent): Promise<void> {
+  event.preventDefault();
+  const form = must<HTMLFormElement>("#make-passphrase");
+  const values = new FormData(form);
+  const button = must<HTMLButtonElement>("button[type=submit]", form);
+  button.disabled = true;
+  try {
+    const made = await api<{ clear: string; passphrase: PassphraseRow }>("POST", "/api/v1/passphrases", {
+      label: String(values.get("label") ?? "").trim(),
+      legacy: values.get("legacy") !== null,
+      max_uses: Number(values.get("max_uses")),
+      ttl_s: Number(values.get("ttl_s")),
+    });
+    form.reset();
+    showOnce(made.clear, made.passphrase);
+  } catch (error) {
+    report(error);
+  }
+  button.disabled = false;
+  await poller.now();
+}
+
+function agentToml(serverUrl: string): string {
+  return [
+    "[server]",
+    `url = "${serverUrl}"`,
+    'ca_file = "/etc/pingmon/ca.pem"',
+    'passphrase_file = "/etc/pingmon/passphrase"',
+  ].join("\n");
+}
+
+function showOnce(clear: string, passphrase: PassphraseRow): void {
+  const toml = agentToml(document.body.dataset["server"] ?? `wss://${location.host}`);
+  const block = (text: string, id: string): HTMLElement => h("div", { class: "snippet" }, h("pre", { id }, text), copyButton(() => text));
+  const done = h("button", { class: "button primary", type: "button" }, "I have stored it");
+  const dialog = h(
+    "dialog",
+    { class: "dialog wide", "aria-label": "New passphrase" },
+    h("h2", {}, `Passphrase “${passphrase.label}”`),
+    h("p", {}, "This is the only time it is shown. Put it into /etc/pingmon/passphrase on the new agent (mode 0600):"),
+    block(clear, "clear-passphrase"),
+    h("p", {}, "And this into /etc/pingmon/agent.toml, with a copy of the server's CA certificate in /etc/pingmon/ca.pem:"),
+    block(toml, "agent-toml"),
+    h("p", { class: "muted" }, "Then start pingmon-agent run. It shows up under Agents and waits there for your approval."),
+    h("div", { class: "dialog-actions" }, done),
+  );
+  done.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("cancel", (event) => event.preventDefault());
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+async function revokeOne(passphrase: PassphraseRow): Promise<void> {
+  const text = "No new agent can enrol with it any more. Agents that are approved already stay.";
+  if (!(await confirm({ title: `Revoke ${passphrase.label}?`, text, action: "Revoke", danger: true }))) return;
+  try {
+    await api("DELETE", `/api/v1/passphrases/${passphrase.id}`);
+    notify(`${passphrase.label} is revoked.`);
+  } catch (error) {
+    report(error);
+  }
+  if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
+  shown = "";
+  await poller.now();
+}

@@ -1,0 +1,104 @@
+// The newest value and state of every pair, as the server sent it. Applies layouts and binary rows; knows no canvas, no socket.
+
+export interface LayoutAgent {
+  id: string;
+  hostname: string;
+  state: string;
+  connected: boolean;
+}
+
+export interface LayoutTarget {
+  id: number;
+  name: string;
+  address: string;
+  agent_id: string | null;
+}
+
+export interface Layout {
+  version: number;
+  interval_s: number;
+  thresholds: { warn_ms: number; bad_ms: number };
+  agents: LayoutAgent[];
+  targets: LayoutTarget[];
+}
+
+export interface RowsMeta {
+  version: number;
+  seq: number;
+  now_ms: number;
+  rows: [agentIndex: number, lastRoundMs: number | null][];
+}
+
+export type Applied = "applied" | "ignored" | "gap";
+
+export class Picture {
+  layout: Layout = { version: -1, interval_s: 5, thresholds: { warn_ms: 50, bad_ms: 200 }, agents: [], targets: [] };
+  rtt = new Int32Array(0);
+  state = new Uint8Array(0);
+  lastRound: (number | null)[] = [];
+  /** server clock minus ours, so that ages are right on a host with a wrong clock */
+  clockOffsetMs = 0;
+  private seq: number | null = null;
+
+  /** Takes a new set of rows and columns; values of pairs that stay are kept, so nothing flashes. */
+  setLayout(layout: Layout): void {
+    const old = { agents: this.layout.agents, targets: this.layout.targets, rtt: this.rtt, state: this.state, last: this.lastRound };
+    const oldRow = new Map(old.agents.map((agent, i) => [agent.id, i]));
+    const oldColumn = new Map(old.targets.map((target, i) => [target.id, i]));
+    this.layout = layout;
+    this.rtt = new Int32Array(layout.agents.length * layout.targets.length).fill(-2);
+    this.state = new Uint8Array(this.rtt.length);
+    const from = layout.targets.map((target) => oldColumn.get(target.id));
+    this.lastRound = layout.agents.map((agent, row) => {
+      const source = oldRow.get(agent.id);
+      if (source === undefined) return null;
+      this.copyRow(row, source * old.targets.length, from, old.rtt, old.state);
+      return old.last[source] ?? null;
+    });
+  }
+
+  private copyRow(row: number, base: number, from: (number | undefined)[], rtt: Int32Array, state: Uint8Array): void {
+    const start = row * from.length;
+    from.forEach((column, i) => {
+      if (column === undefined) return;
+      this.rtt[start + i] = rtt[base + column] ?? -2;
+      this.state[start + i] = state[base + column] ?? 0;
+    });
+  }
+
+  /** Applies changed rows. "gap" means: something was missed, ask for everything again. */
+  apply(meta: RowsMeta, bytes: ArrayBuffer): Applied {
+    const columns = this.layout.targets.length;
+    const complete = meta.rows.length === this.layout.agents.length;
+    if (meta.version !== this.layout.version) return meta.version > this.layout.version ? "gap" : "ignored";
+    if (bytes.byteLength !== meta.rows.length * columns * 5) return "gap";
+    if (!complete && this.seq !== null && meta.seq <= this.seq) return "ignored";
+    if (!complete && (this.seq === null || meta.seq !== this.seq + 1)) return "gap";
+    this.seq = meta.seq;
+    this.clockOffsetMs = meta.now_ms - Date.now();
+    const rtt = new Int32Array(bytes, 0, meta.rows.length * columns);
+    const state = new Uint8Array(bytes, rtt.byteLength);
+    meta.rows.forEach(([row, lastRoundMs], i) => {
+      if (row >= this.lastRound.length) return;
+      this.rtt.set(rtt.subarray(i * columns, (i + 1) * columns), row * columns);
+      this.state.set(state.subarray(i * columns, (i + 1) * columns), row * columns);
+      this.lastRound[row] = lastRoundMs;
+    });
+    return "applied";
+  }
+
+  /** Forgets the position in the stream: the next rows must be complete. */
+  expectEverything(): void {
+    this.seq = null;
+  }
+
+  counts(): number[] {
+    const counts = new Array<number>(8).fill(0);
+    for (const state of this.state) counts[state] = (counts[state] ?? 0) + 1;
+    return counts;
+  }
+
+  newestRoundMs(): number {
+    return this.lastRound.reduce<number>((newest, ms) => Math.max(newest, ms ?? 0), 0);
+  }
+}
