@@ -1,7 +1,7 @@
 """Enrolment: what a handshake means. pending -> approved -> hold, as the original contract has it.
 
-Works on the registry's copy in memory; the database is touched only where something changes, so that a whole fleet may come
-back at once. Must not know: sockets, Flask. The sealed exchange and agent keys get their place in `_identify`.
+Works on the registry's copy in memory; the database is touched only where something changes, so that a whole fleet may
+come back at once. Must not know: sockets, Flask. The sealed exchange and agent keys get their place in `_identify`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - reads as a word: `except Refused`
     """Parent of all refusals. `code` is for programs, `message` for people."""
 
     code = "refused"

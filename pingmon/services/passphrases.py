@@ -1,7 +1,7 @@
 """Passphrases: generated, shown once, kept as an HMAC under a pepper that lies outside the database.
 
-Form: `<kind>-<id 8>-<secret 26>` in Crockford base32, kind `pml` (plain, sent inside TLS) or `pm1` (for the sealed exchange,
-which nothing accepts yet). 130 random bits need no slow hash. Must not know: agents, sockets, Flask.
+Form: `<kind>-<id 8>-<secret 26>` in Crockford base32, kind `pml` (plain, sent inside TLS) or `pm1` (for the sealed
+exchange, which nothing accepts yet). 130 random bits need no slow hash. Must not know: agents, sockets, Flask.
 """
 
 from __future__ import annotations

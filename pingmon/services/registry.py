@@ -223,7 +223,7 @@ class Registry:
         return self.snapshot.targets[row.id or 0]
 
     def change_target(self, ref: str, actor: str, name: str | None = None, address: str | None = None) -> TargetView:
-        """Rename a target or give it another address; it keeps its id and history. Raises NotFound, Invalid, Conflict."""
+        """Another name or address; id and history stay. Raises NotFound, Invalid, Conflict."""
         view = self._own_target(ref)
         name = view.name if name is None else rules.check_label(name)
         address = view.address if address is None else rules.check_address(address)

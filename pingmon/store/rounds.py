@@ -20,6 +20,8 @@ FLAG_DISTURBED = 1  # the agent itself was late or starved: no evidence against 
 FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time stands in `started_ms`
 # A deletion of this many rows takes about 10 ms; more would keep the writer from committing reports.
 DELETE_BATCH = 2_000
+# A round may have started a little after it was received, by clocks that differ: its epoch must outlive it.
+EPOCH_SLACK_MS = 3_600_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +41,7 @@ class StoredRound:
 class RoundStore(Protocol):
     """What the services need of a sample store."""
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int]) -> None:
+    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
         """Commit rounds and cursors in one transaction; raises StoreError and leaves nothing half done."""
 
     def cursors(self) -> dict[tuple[int, str], int]:
@@ -83,11 +85,11 @@ class SqliteRounds:
             for no, agent_no, epoch in self._writer.execute("SELECT no, agent_no, epoch FROM epochs")
         }
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int]) -> None:
+    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
         """See RoundStore. A round that is there already is left as it is."""
         try:
             with _transaction(self._writer) as db:
-                fresh = self._save_cursors(db, cursors, max((r.received_ms for r in rounds), default=0))
+                fresh = self._save_cursors(db, cursors, now_ms)
                 numbers = self._epoch_nos | fresh
                 db.executemany(
                     "INSERT OR IGNORE INTO rounds VALUES (?,?,?,?,?,?,?,?)",
@@ -143,7 +145,10 @@ class SqliteRounds:
                 )
 
     def drop_before(self, started_ms: int) -> int:
-        """See RoundStore. Goes agent by agent: the key begins with the agent, so each deletion is one range."""
+        """See RoundStore. Goes agent by agent: the key begins with the agent, so each deletion is one range.
+
+        Once no round is left to drop, epochs that stood still since then go too.
+        """
         try:
             with _transaction(self._writer) as db:
                 agents = [row[0] for row in db.execute("SELECT DISTINCT agent_no FROM epochs")]
@@ -158,6 +163,12 @@ class SqliteRounds:
                         "DELETE FROM rounds WHERE agent_no=? AND started_ms=? AND epoch_no=? AND seq=?", keys
                     )
                     dropped += len(keys)
+                if dropped == 0:
+                    db.execute("DELETE FROM epochs WHERE changed_ms < ?", (started_ms - EPOCH_SLACK_MS,))
+                    self._epoch_nos = {
+                        (agent_no, epoch): no
+                        for no, agent_no, epoch in db.execute("SELECT no, agent_no, epoch FROM epochs")
+                    }
             self._writer.execute("PRAGMA incremental_vacuum(500)").fetchall()
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error

@@ -9,6 +9,7 @@ import base64
 import json
 from array import array
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from .contract import (
@@ -78,7 +79,7 @@ def encode_handshake(message: Handshake) -> Json:
 def decode_handshake(data: object) -> Handshake:
     """A Handshake from a client's payload; raises WireError. Unknown fields are ignored, as the original did."""
     fields = _mapping(data, "handshake")
-    text = {name: _field(fields, name, str) for name in ("passphrase", "hostname", "ip_address", "version")}
+    text: Json = {name: _field(fields, name, str) for name in ("passphrase", "hostname", "ip_address", "version")}
     if not text["passphrase"].startswith(PLAIN_TAG):
         return Handshake(**text)
     ext, _, text["passphrase"] = text["passphrase"].removeprefix(PLAIN_TAG).partition(".")
@@ -157,7 +158,7 @@ def decode_report(data: object) -> Report:
     if report.samples > MAX_SAMPLES_PER_REPORT:
         raise _bad(f"a report holds {MAX_SAMPLES_PER_REPORT} samples at most; send fewer rounds", ErrorCode.BATCH)
     seqs = [r.seq for r in report.rounds]
-    if any(b <= a for a, b in zip(seqs, seqs[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(seqs)):
         raise _bad("seq must rise within a report")
     return report
 

@@ -1,0 +1,234 @@
+"""Ingest: a report becomes committed rounds, then an acknowledgement. Nothing is acknowledged that is not committed.
+
+`submit` checks a report and waits; one committer takes everything that waits, writes it in one transaction and only
+then lets the waiting go on. Numbers up to the committed one of an epoch are duplicates by definition.
+Must not know: sockets, Flask.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pingmon.concurrency import run_blocking
+from pingmon.store.rounds import FLAG_CLOCK, FLAG_DISTURBED, RoundStore, StoredRound, StoreError
+from pingmon_agent.wire.contract import ErrorCode, Report, Round, WireError
+
+from .clock import Clock
+from .registry import Registry
+
+Json = dict[str, Any]
+Sink = Callable[[StoredRound, tuple[int, ...]], None]
+log = logging.getLogger("pingmon.ingest")
+
+GROUP_S = 0.1  # how long a commit gathers reports; an ack waits at most this and the commit itself
+MAX_WAITING_SAMPLES = 20_000_000  # 80 MB; more than two minutes of 1,000 agents with 1,000 targets
+RETRY_AFTER_S = 5
+AHEAD_MS, BEHIND_MS = 60_000, 86_400_000
+
+
+@dataclass
+class Counters:
+    """For metrics; `rejected` by error code."""
+
+    samples: int = 0
+    duplicates: int = 0
+    commits: int = 0
+    commit_seconds: float = 0.0
+    errors: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Waiting:
+    agent_no: int
+    epoch: str
+    rounds: list[tuple[StoredRound, tuple[int, ...]]]
+    answer: Json = field(default_factory=dict)
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class Ingest:
+    """One per process; `run` is the committer and belongs in a thread of its own."""
+
+    def __init__(self, store: RoundStore, registry: Registry, clock: Clock, sinks: Sequence[Sink]) -> None:
+        self._store, self._registry, self._clock, self._sinks = store, registry, clock, sinks
+        self._cursors = run_blocking(store.cursors)
+        self._queue: list[_Waiting] = []
+        self._jobs: list[Callable[[], object]] = []
+        self._waiting_samples = 0
+        self._wake, self._stopping = threading.Event(), False
+        self.counters = Counters()
+
+    # -- agents' side --
+
+    def upto(self, agent_no: int, epoch: str) -> int:
+        """Highest committed seq of this run of the agent; 0 if there is none."""
+        return self._cursors.get((agent_no, epoch), 0)
+
+    def submit(self, agent_no: int, report: Report) -> Json:
+        """Check a report, wait for its commit, return the acknowledgement. Raises WireError for what is wrong in it."""
+        self._check_sequence(agent_no, report)
+        rounds = [self._stored(agent_no, r) for r in report.rounds]
+        return self._commit(_Waiting(agent_no, report.epoch, rounds))
+
+    def submit_rounds(self, agent_no: int, epoch: str, rounds: list[tuple[StoredRound, tuple[int, ...]]]) -> Json:
+        """The same for rounds that were put together elsewhere (legacy agents)."""
+        return self._commit(_Waiting(agent_no, epoch, rounds))
+
+    def reject(self, code: ErrorCode, samples: int = 1) -> None:
+        """Count what was refused before it came here."""
+        self.counters.rejected[code] = self.counters.rejected.get(code, 0) + samples
+
+    def _check_sequence(self, agent_no: int, report: Report) -> None:
+        expected = self.upto(agent_no, report.epoch) + 1
+        if report.gap is not None and report.gap[0] <= expected:
+            expected = max(expected, report.gap[1] + 1)
+        seqs = [r.seq for r in report.rounds]
+        if seqs[0] > expected or seqs[-1] - seqs[0] != len(seqs) - 1:
+            raise WireError(ErrorCode.SEQ_GAP, f"send from seq {expected} on, or declare the gap")
+
+    def _stored(self, agent_no: int, r: Round) -> tuple[StoredRound, tuple[int, ...]]:
+        known = self._registry.target_set(agent_no, r.revision)
+        if known is None:
+            raise WireError(ErrorCode.TARGET, f"target set {r.revision} was never given to this agent")
+        if len(known.target_ids) != len(r.samples):
+            raise WireError(
+                ErrorCode.BATCH, f"set {r.revision} has {len(known.target_ids)} targets, not {len(r.samples)}"
+            )
+        return self.stamp(agent_no, r.epoch, r.seq, r.started_ms, r.revision, r.samples, r.disturbed), known.target_ids
+
+    def stamp(
+        self, agent_no: int, epoch: str, seq: int, started_ms: int, revision: int, samples: array[int], disturbed: bool
+    ) -> StoredRound:
+        """A row for the store. A clock that is hours off must not decide how long a row is kept: then ours counts."""
+        now = self._clock.wall_ms()
+        wrong_clock = not now - BEHIND_MS <= started_ms <= now + AHEAD_MS
+        return StoredRound(
+            agent_no=agent_no,
+            epoch=epoch,
+            seq=seq,
+            started_ms=now if wrong_clock else started_ms,
+            revision=revision,
+            flags=FLAG_DISTURBED * disturbed | FLAG_CLOCK * wrong_clock,
+            received_ms=now,
+            samples=samples,
+        )
+
+    def _commit(self, waiting: _Waiting) -> Json:
+        samples = sum(len(r.samples) for r, _ in waiting.rounds)
+        if self._stopping or self._waiting_samples + samples > MAX_WAITING_SAMPLES:
+            return _busy("the server is stopping" if self._stopping else "more waits to be stored than fits")
+        self._waiting_samples += samples
+        self._queue.append(waiting)
+        self._wake.set()
+        waiting.done.wait()
+        self._waiting_samples -= samples
+        return waiting.answer
+
+    @property
+    def waiting_samples(self) -> int:
+        """Samples not committed yet, for metrics."""
+        return self._waiting_samples
+
+    # -- committer's side --
+
+    def run(self) -> None:
+        """Commit what comes in until `stop`; what waits then is still committed."""
+        while not self._stopping or self._queue:
+            self._wake.wait()
+            self._wake.clear()
+            time.sleep(0 if self._stopping else GROUP_S)
+            self._commit_group()
+            for job in self._take_jobs():
+                self._guarded(job)
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns once all that waits is committed."""
+        self._stopping = True
+        self._wake.set()
+
+    def between_commits(self, job: Callable[[], object]) -> None:
+        """Have `job` run by the committer, for the sample store has one writer only."""
+        self._jobs.append(job)
+        self._wake.set()
+
+    def _take_jobs(self) -> list[Callable[[], object]]:
+        jobs, self._jobs = self._jobs, []
+        return jobs
+
+    def _commit_group(self) -> None:
+        group, self._queue = self._queue, []
+        if not group:
+            return
+        if not self._guarded(lambda: self._write(group)):
+            for waiting in group:
+                waiting.answer = _busy("the database cannot be written")
+        for waiting in group:
+            waiting.done.set()
+
+    def _guarded(self, work: Callable[[], object]) -> bool:
+        """The committer must outlive every fault: it is counted and logged, and nothing is acknowledged."""
+        try:
+            work()
+        except StoreError as error:
+            self.counters.errors += 1
+            log.error("nothing stored, agents keep their data: %s", error)  # noqa: TRY400 - the text says it all
+        except Exception:
+            self.counters.errors += 1
+            log.exception("nothing stored, agents keep their data")
+        else:
+            return True
+        return False
+
+    def _write(self, group: list[_Waiting]) -> None:
+        fresh, cursors = self._without_duplicates(group)
+        began = self._clock.monotonic()
+        run_blocking(self._store.write, [stored for stored, _ in fresh], cursors, self._clock.wall_ms())
+        self._committed(group, fresh, cursors, self._clock.monotonic() - began)
+
+    def _without_duplicates(
+        self, group: list[_Waiting]
+    ) -> tuple[list[tuple[StoredRound, tuple[int, ...]]], dict[tuple[int, str], int]]:
+        fresh: list[tuple[StoredRound, tuple[int, ...]]] = []
+        cursors: dict[tuple[int, str], int] = {}
+        for waiting in group:
+            key = (waiting.agent_no, waiting.epoch)
+            upto = cursors.get(key, self._cursors.get(key, 0))
+            new = [pair for pair in waiting.rounds if pair[0].seq > upto]
+            waiting.answer["dup"] = len(waiting.rounds) - len(new)
+            cursors[key] = max([upto, *(stored.seq for stored, _ in new)])
+            fresh += new
+        return fresh, cursors
+
+    def _committed(
+        self,
+        group: list[_Waiting],
+        fresh: list[tuple[StoredRound, tuple[int, ...]]],
+        cursors: dict[tuple[int, str], int],
+        seconds: float,
+    ) -> None:
+        self._cursors |= cursors
+        for waiting in group:
+            waiting.answer |= {"ok": True, "upto": cursors[waiting.agent_no, waiting.epoch]}
+            self.counters.duplicates += waiting.answer["dup"]
+        for stored, target_ids in fresh:
+            for sink in self._sinks:
+                sink(stored, target_ids)
+        self.counters.samples += sum(len(stored.samples) for stored, _ in fresh)
+        self.counters.commits += 1
+        self.counters.commit_seconds += seconds
+
+
+def _busy(why: str) -> Json:
+    return {
+        "ok": False,
+        "code": ErrorCode.SERVER,
+        "message": f"{why}; keep the data and try again",
+        "retry_after_s": RETRY_AFTER_S,
+    }

@@ -1,0 +1,38 @@
+"""What is too old: a pure plan, then carried out by the committer, batch by batch."""
+
+from __future__ import annotations
+
+import logging
+
+from pingmon.concurrency import run_blocking
+from pingmon.store.rounds import RoundStore
+
+from .clock import Clock
+from .ingest import Ingest
+from .recent import Recent
+
+log = logging.getLogger("pingmon.retention")
+
+
+def oldest_kept_ms(now_ms: int, raw_hours: float) -> int:
+    """Raw rounds that started before this may go."""
+    return now_ms - round(raw_hours * 3_600_000)
+
+
+class Retention:
+    """Run by the scheduler."""
+
+    def __init__(self, store: RoundStore, ingest: Ingest, recent: Recent, clock: Clock, raw_hours: float) -> None:
+        self._store, self._ingest, self._recent, self._clock = store, ingest, recent, clock
+        self._raw_hours = raw_hours
+
+    def run(self) -> None:
+        """Trim memory now, and ask the committer to drop old rows between its commits."""
+        self._recent.trim(self._clock.wall_ms())
+        self._ingest.between_commits(self._drop_batch)
+
+    def _drop_batch(self) -> None:
+        dropped = run_blocking(self._store.drop_before, oldest_kept_ms(self._clock.wall_ms(), self._raw_hours))
+        if dropped:
+            log.info("dropped %d rounds older than %g h", dropped, self._raw_hours)
+            self._ingest.between_commits(self._drop_batch)
