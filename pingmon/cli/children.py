@@ -18,7 +18,9 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)  # loaded here: nothing may be imported between fork and exec
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with(parent: int) -> Callable[[], None]:
+    """A `preexec_fn`: the kernel kills the new process when `parent` (the caller) ends."""
+
     def before_exec() -> None:
         if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0 or os.getppid() != parent:
             os._exit(1)
@@ -42,7 +44,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=env,
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - the parents that use this have one thread
+                preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - the parents that use this have one thread
             )
 
     @property

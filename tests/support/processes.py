@@ -29,6 +29,7 @@ from pingmon.cli.pki import create_authority, issue_leaf
 from .web import Session
 
 T = TypeVar("T")
+LOOPBACK = ("dns:localhost", "ip:127.0.0.1", "ip:::1")
 
 
 def free_port() -> int:
@@ -57,11 +58,12 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 @dataclass
 class Server:
-    """A `pingmon serve` and everything around it."""
+    """A `pingmon serve` and everything around it. `prefix` goes before its command line (nsenter, taskset, ...)."""
 
     directory: Path
     port: int
-    mode: str
+    mode: str = "eventlet"
+    prefix: tuple[str, ...] = ()
     child: Child | None = None
     _session: Session | None = field(default=None, repr=False)
 
@@ -79,7 +81,7 @@ class Server:
 
     def start(self) -> None:
         """Start the program and wait until it is ready; the log of all starts is `directory`/server.log."""
-        argv = [sys.executable, "-m", "pingmon", "serve", "--config", str(self.config)]
+        argv = [*self.prefix, sys.executable, "-m", "pingmon", "serve", "--config", str(self.config)]
         env = clean_environment(PINGMON_ASYNC_MODE=self.mode)
         child = self.child = Child("server", argv, self.directory / "server.log", env)
         anonymous = Session(self.url, self.ca_file)
@@ -131,6 +133,7 @@ class Agent:
     server: Server
     directory: Path
     hostname: str
+    prefix: tuple[str, ...] = ()
     child: Child | None = None
 
     @property
@@ -138,7 +141,7 @@ class Agent:
         return self.directory / "agent.toml"
 
     def start(self) -> None:
-        argv = [sys.executable, "-m", "pingmon_agent", "run", "--config", str(self.config)]
+        argv = [*self.prefix, sys.executable, "-m", "pingmon_agent", "run", "--config", str(self.config)]
         self.child = Child(self.hostname, argv, self.directory / "agent.log", clean_environment())
 
     def stop(self) -> int:
@@ -155,28 +158,38 @@ class Agent:
         return self.child is None or _alive(self.child)
 
 
-def make_pki(directory: Path) -> None:
-    """`directory`/ca/ca.pem, server.pem and server.key for 127.0.0.1, ::1 and localhost."""
+def make_pki(directory: Path, names: tuple[str, ...] = LOOPBACK) -> None:
+    """`directory`/ca/ca.pem, server.pem and server.key for `names` (dns:NAME, ip:ADDRESS)."""
     create_authority(directory / "ca", "pingmon test CA")
-    issue_leaf(
-        directory / "ca", "localhost", ["dns:localhost", "ip:127.0.0.1", "ip:::1"],
-        out_cert=directory / "server.pem", out_key=directory / "server.key",
-    )  # fmt: skip
+    leaf = {"out_cert": directory / "server.pem", "out_key": directory / "server.key"}
+    issue_leaf(directory / "ca", "localhost", list(names), **leaf)
 
 
-def prepare_server(directory: Path, *, mode: str, interval_s: int, mesh: bool, extra: str, port: int | None) -> Server:
-    """Configuration, certificates and database of a server that is not started yet."""
-    directory.mkdir(parents=True, exist_ok=True)
-    server = Server(directory, port or free_port(), mode)
-    make_pki(directory)
+def write_server(server: Server, *, listen: str = "127.0.0.1", interval_s: float, mesh: bool, extra: str = "") -> None:
+    """server.toml of `server`; `extra` is more TOML."""
+    home = server.directory
     server.config.write_text(
-        f'[server]\nlisten = "127.0.0.1"\nport = {server.port}\npublic_url = "{server.url}"\n'
-        f'data_dir = "{directory / "data"}"\n'
-        f'[tls]\ncertificate = "{directory / "server.pem"}"\nkey = "{directory / "server.key"}"\n'
+        f'[server]\nlisten = "{listen}"\nport = {server.port}\n'
+        f'public_url = "{server.url}"\ndata_dir = "{home / "data"}"\n'
+        f'[tls]\ncertificate = "{home / "server.pem"}"\nkey = "{home / "server.key"}"\n'
         f"[probing]\ninterval_s = {interval_s}\nmesh = {str(mesh).lower()}\n{extra}"
     )
-    server.cli("db", "upgrade")
-    return server
+
+
+def write_agent(
+    agent: Agent, *, url: str, ip_address: str, passphrase: str, timeout_ms: int = 500, extra: str = ""
+) -> None:
+    """agent.toml and the passphrase file of `agent`; `extra` is more TOML."""
+    home = agent.directory
+    home.mkdir(parents=True, exist_ok=True)
+    secret = home / "passphrase"
+    secret.touch(mode=0o600)
+    secret.write_text(passphrase + "\n")
+    agent.config.write_text(
+        f'[server]\nurl = "{url}"\nca_file = "{agent.server.ca_file}"\npassphrase_file = "{secret}"\n'
+        f'[agent]\nhostname = "{agent.hostname}"\nip_address = "{ip_address}"\nstate_dir = "{home / "state"}"\n'
+        f'[probe]\ntimeout_ms = {timeout_ms}\nwindow_ms = 200\n[metrics]\nlisten = ""\n{extra}'
+    )
 
 
 @contextmanager
@@ -184,36 +197,23 @@ def running_server(
     directory: Path,
     *,
     mode: str = "eventlet",
-    interval_s: int = 1,
+    interval_s: float = 1,
     mesh: bool = False,
     extra: str = "",
     port: int | None = None,
 ) -> Iterator[Server]:
-    """A ready server; `extra` is more TOML for its configuration. Stopped and checked at the end."""
-    server = prepare_server(directory, mode=mode, interval_s=interval_s, mesh=mesh, extra=extra, port=port)
+    """A ready server with an empty database; `extra` is more TOML for its configuration. Stopped at the end."""
+    directory.mkdir(parents=True, exist_ok=True)
+    server = Server(directory, port or free_port(), mode)
+    make_pki(directory)
+    write_server(server, interval_s=interval_s, mesh=mesh, extra=extra)
+    server.cli("db", "upgrade")
     try:
         server.start()
         yield server
     finally:
         if server.child is not None:
             server.stop()
-
-
-def prepare_agent(
-    server: Server, directory: Path, hostname: str, *, ip_address: str, passphrase: str | None, extra: str
-) -> Agent:
-    """Configuration of an agent that is not started yet."""
-    directory.mkdir(parents=True, exist_ok=True)
-    secret = directory / "passphrase"
-    secret.touch(mode=0o600)
-    secret.write_text((passphrase or server.passphrase(hostname)) + "\n")
-    agent = Agent(server, directory, hostname)
-    agent.config.write_text(
-        f'[server]\nurl = "wss://127.0.0.1:{server.port}"\nca_file = "{server.ca_file}"\npassphrase_file = "{secret}"\n'
-        f'[agent]\nhostname = "{hostname}"\nip_address = "{ip_address}"\nstate_dir = "{directory / "state"}"\n'
-        f'[probe]\ntimeout_ms = 500\nwindow_ms = 200\n[metrics]\nlisten = ""\n{extra}'
-    )
-    return agent
 
 
 @contextmanager
@@ -226,8 +226,11 @@ def running_agent(
     passphrase: str | None = None,
     extra: str = "",
 ) -> Iterator[Agent]:
-    """A started agent (still pending: see `Agent.approve`); stopped at the end."""
-    agent = prepare_agent(server, directory, hostname, ip_address=ip_address, passphrase=passphrase, extra=extra)
+    """A started agent (still pending: see `Agent.approve`); `extra` is more TOML. Stopped at the end."""
+    agent = Agent(server, directory, hostname)
+    url = f"wss://127.0.0.1:{server.port}"
+    secret = passphrase or server.passphrase(hostname)
+    write_agent(agent, url=url, ip_address=ip_address, passphrase=secret, extra=extra)
     try:
         agent.start()
         yield agent
@@ -238,7 +241,6 @@ def running_agent(
 
 def _alive(child: Child) -> bool:
     if not child.running:
-        raise AssertionError(
-            f"{child.name} ended with {child.process.returncode}; its last lines:\n{child.last_lines(30)}"
-        )
+        end = child.last_lines(30)
+        raise AssertionError(f"{child.name} ended with {child.process.returncode}; its last lines:\n{end}")
     return True
