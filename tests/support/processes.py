@@ -84,7 +84,7 @@ class Server:
         argv = [*self.prefix, sys.executable, "-m", "pingmon", "serve", "--config", str(self.config)]
         env = clean_environment(PINGMON_ASYNC_MODE=self.mode)
         child = self.child = Child("server", argv, self.directory / "server.log", env)
-        anonymous = Session(self.url, self.ca_file)
+        anonymous = self.visitor()
         wait_for(lambda: _alive(child) and anonymous.is_up("/-/ready"), "the server to be ready")
 
     def stop(self) -> int:
@@ -113,10 +113,14 @@ class Server:
         made = self.cli_json("passphrases", "create", "--label", label, "--legacy", *more)
         return str(made["passphrase"])
 
+    def visitor(self) -> Session:
+        """Somebody who has not signed in."""
+        return Session(self.url, self.ca_file)
+
     def session(self) -> Session:
         """An administrator's HTTP session; the first call makes the administrator by the one-time link."""
         if self._session is None:
-            self._session = Session(self.url, self.ca_file)
+            self._session = self.visitor()
             self._session.redeem(self.cli("users", "create", "--admin").stdout)
         return self._session
 
@@ -161,8 +165,8 @@ class Agent:
 def make_pki(directory: Path, names: tuple[str, ...] = LOOPBACK) -> None:
     """`directory`/ca/ca.pem, server.pem and server.key for `names` (dns:NAME, ip:ADDRESS)."""
     create_authority(directory / "ca", "pingmon test CA")
-    leaf = {"out_cert": directory / "server.pem", "out_key": directory / "server.key"}
-    issue_leaf(directory / "ca", "localhost", list(names), **leaf)
+    certificate, key = directory / "server.pem", directory / "server.key"
+    issue_leaf(directory / "ca", "localhost", list(names), out_cert=certificate, out_key=key)
 
 
 def write_server(server: Server, *, listen: str = "127.0.0.1", interval_s: float, mesh: bool, extra: str = "") -> None:
