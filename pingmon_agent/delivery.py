@@ -1,0 +1,344 @@
+"""What the agent says to the server and makes of the answers: handshake, targets, reports, acknowledgements.
+
+No socket, no thread, no clock of its own (`now` is handed in, seconds that never jump): uplink.py drives it over a real
+connection, tests over a pretend wire. One report is in flight at a time; nothing is forgotten before the server has it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from .log import say
+from .ring import Limits, Ring
+from .session import Session, SessionEvent, SessionState
+from .wire import codec
+from .wire.contract import ErrorCode, Handshake, Report, Round, State, TargetSet, WireError
+
+Json = dict[str, Any]
+_log = logging.getLogger(__name__)
+
+WAIT_S = 60.0  # pending, hold: ask again after this, +-50 %
+ERROR_RETRY_S = 5.0
+MAX_SPREAD_S = 300.0
+_WAITING = (SessionState.PENDING, SessionState.HOLD)
+
+
+class Patience(Enum):
+    """How soon a refused agent may come back (docs/wire.md lists the codes)."""
+
+    SOON = "soon"  # full jitter, as after a lost connection
+    SLOW = "slow"  # once a minute
+    RARE = "rare"  # somebody has to change something first: 15 minutes, then up to an hour
+
+
+_RARE = {
+    ErrorCode.LEGACY_DISABLED,
+    ErrorCode.VERSION,
+    ErrorCode.HOSTNAME,
+    ErrorCode.IP,
+    ErrorCode.PASSPHRASE,
+    ErrorCode.PASSPHRASE_EXPIRED,
+    ErrorCode.PASSPHRASE_EXHAUSTED,
+    ErrorCode.PASSPHRASE_REVOKED,
+    ErrorCode.MALFORMED,
+}
+# Codes that say "not with these rounds": the report is cut in half until the guilty round stands alone and is given up.
+_ROUNDS_AT_FAULT = {
+    ErrorCode.TOO_LARGE,
+    ErrorCode.BATCH,
+    ErrorCode.TARGET,
+    ErrorCode.TIME,
+    ErrorCode.MALFORMED,
+}
+_WORDS = {
+    State.PENDING: SessionEvent.PENDING,
+    State.HOLD: SessionEvent.HOLD,
+    State.APPROVED: SessionEvent.APPROVED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the server said to a handshake, as far as the connection loop must know it."""
+
+    state: SessionState
+    patience: Patience = Patience.SOON
+    retry_after_s: float = 0.0
+    spread_s: float = 0.0
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outgoing:
+    """A report to emit as `monitoring_data`; hand `token` back with its acknowledgement."""
+
+    token: int
+    payload: Json
+
+
+@dataclass
+class Counts:
+    """What went wrong or through since the start; all rise only."""
+
+    reports: int = 0
+    rounds: int = 0
+    refused: dict[str, int] = field(default_factory=dict)  # by error code
+    given_up: int = 0  # rounds declared as a gap
+    nonsense: int = 0  # messages that the contract forbids
+
+
+class Delivery:
+    """One agent's side of the contract. Not safe for several threads: one owner calls everything."""
+
+    def __init__(self, ring: Ring, identity: Handshake, on_targets: Callable[[TargetSet], None]) -> None:
+        self._ring, self._identity, self._on_targets = ring, identity, on_targets
+        self._session = Session()
+        self._limits = self._allowed = Limits()
+        self._cursor = 0  # the server has everything up to here
+        self._given_up, self._reason = 0, ""  # rounds up to here were refused for good
+        self._in_flight: tuple[int, Report] | None = None
+        self._token = 0
+        self._not_before = 0.0
+        self._agent_id = ""
+        self._floor_rev = -1
+        self.counts = Counts()
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session stands."""
+        return self._session.state
+
+    @property
+    def agent_id(self) -> str:
+        """As the server named this agent; empty until approved once."""
+        return self._agent_id
+
+    @property
+    def waiting(self) -> bool:
+        """True while somebody has to decide about this agent."""
+        return self.state in _WAITING
+
+    @property
+    def in_flight(self) -> int | None:
+        """Token of the report that waits for its acknowledgement."""
+        return self._in_flight[0] if self._in_flight else None
+
+    # -- session --
+
+    def greet(self, ip_address: str = "") -> Json:
+        """The payload of `handshake` on an open connection; `ip_address` fills in where none is configured."""
+        self._session.apply(SessionEvent.GREET)
+        self._in_flight = None
+        message = dataclasses.replace(
+            self._identity,
+            ip_address=ip_address or self._identity.ip_address,
+            epoch=self._ring.epoch,
+            next_seq=self._ring.last_seq + 1,
+        )
+        return codec.encode_handshake(message)
+
+    def on_handshake(self, body: object) -> Answer:
+        """Take the server's word: the answer to `greet`, or its push later. Raises WireError on nonsense."""
+        if not isinstance(body, Mapping) or body.get("state") not in set(State):
+            raise self._nonsense("the server's handshake answer has no known state; upgrade the older of the two")
+        word = State(body["state"])
+        if word is State.APPROVED:
+            self._approve(body)
+        event = _WORDS.get(word, SessionEvent.REFUSED)
+        if event is not SessionEvent.APPROVED:
+            self._in_flight = None
+        self._session.apply(event)
+        return self._answer(word, body)
+
+    def _answer(self, word: State, body: Mapping[str, Any]) -> Answer:
+        code = str(body.get("code", "")) if word is State.ERROR else ""
+        return Answer(
+            state=self.state,
+            patience=_patience(word, code),
+            retry_after_s=_seconds(body.get("retry_after_s"), 3600.0),
+            spread_s=_spread(body.get("limits")) if word is State.APPROVED else 0.0,
+            code=code,
+            message=str(body.get("message") or body.get("reason") or "")[:500],
+        )
+
+    def _approve(self, body: Mapping[str, Any]) -> None:
+        upto, agent_id, revision = body.get("upto"), body.get("agent_id"), body.get("targets_rev")
+        if type(upto) is not int or upto < 0 or not isinstance(agent_id, str) or not agent_id:
+            raise self._nonsense("the server approved this agent without agent_id and upto; upgrade the server")
+        # Another agent_id, or a server restored from a backup: its revisions count anew.
+        if agent_id != self._agent_id or (type(revision) is int and revision < self._floor_rev):
+            self._floor_rev = -1
+        self._agent_id = agent_id
+        self._limits = self._allowed = _limits(body.get("limits"))
+        self._move_to(upto)
+
+    def _move_to(self, upto: int) -> None:
+        if upto > self._ring.last_seq:
+            # Numbers that we have not given yet are taken (a restored snapshot of this host): never re-use them.
+            _log.warning(say("the server knows more rounds than this agent; new epoch", upto=upto))
+            self._ring.new_epoch()
+            upto, self._given_up = 0, 0
+        self._cursor = upto
+        self._ring.ack(upto)
+
+    def lost(self) -> None:
+        """The connection is gone: what was in flight counts as not sent."""
+        self._in_flight = None
+        if self.state not in (SessionState.OFFLINE, SessionState.STOPPED):
+            self._session.apply(SessionEvent.LOST)
+
+    # -- targets --
+
+    def on_targets(self, body: object) -> Json:
+        """The acknowledgement to `update_targets`; a good set goes to the schedule, a bad one changes nothing."""
+        try:
+            targets = codec.decode_targets(body)
+            self._admit(targets)
+        except WireError as err:
+            self.counts.nonsense += 1
+            _log.warning(say("target set refused", code=err.code, reason=err.message))
+            return {"ok": False, "code": str(err.code), "message": err.message, "revision": self._floor_rev}
+        self._floor_rev = targets.revision
+        self._on_targets(targets)
+        return {"ok": True, "revision": targets.revision, "refused": []}
+
+    def _admit(self, targets: TargetSet) -> None:
+        if self.state is not SessionState.APPROVED:
+            raise WireError(ErrorCode.STATE, f"targets are taken once approved; this agent is {self.state}")
+        if targets.agent_id != self._agent_id:
+            raise WireError(ErrorCode.TARGET, f"these targets are for agent {targets.agent_id}, not for this one")
+        if targets.revision < self._floor_rev:
+            message = f"revision {targets.revision} is older than {self._floor_rev}, which is in use"
+            raise WireError(ErrorCode.TARGET, message)
+
+    # -- reports --
+
+    def next_report(self, now: float) -> Outgoing | None:
+        """The next report to emit, or None: not approved, one in flight, told to wait, or nothing to say."""
+        if self.state is not SessionState.APPROVED or self._in_flight or now < self._not_before:
+            return None
+        done = max(self._cursor, self._given_up)
+        rounds = self._ring.after(done, self._allowed)
+        if not rounds:
+            return None
+        report = Report(epoch=self._ring.epoch, rounds=tuple(rounds), gap=self._gap(rounds[0]))
+        self._token += 1
+        self._in_flight = (self._token, report)
+        return Outgoing(token=self._token, payload=codec.encode_report(report))
+
+    def _gap(self, first: Round) -> tuple[int, int, str] | None:
+        if first.seq == self._cursor + 1:
+            return None
+        reason = self._reason if first.seq - 1 == self._given_up else "expired"
+        return self._cursor + 1, first.seq - 1, reason
+
+    def ready_in(self, now: float) -> float | None:
+        """Seconds until a report that was told to wait may be tried again; None if nothing waits for time."""
+        return self._not_before - now if self._not_before > now else None
+
+    def on_ack(self, token: int, body: object, now: float) -> bool:
+        """Take the acknowledgement of report `token`; False asks for a new handshake on this or a new connection.
+
+        An acknowledgement of anything but the report in flight is stale and ignored.
+        """
+        if self._in_flight is None or self._in_flight[0] != token:
+            return True
+        report, self._in_flight = self._in_flight[1], None
+        good = False
+        if isinstance(body, Mapping) and type(body.get("ok")) is bool:
+            good = self._committed(report, body) if body["ok"] else self._refused(report, body, now)
+        else:
+            self.counts.nonsense += 1
+        if not good:
+            # Whatever is wrong with the two of us, asking again at full speed will not mend it.
+            self._not_before = max(self._not_before, now + ERROR_RETRY_S)
+        return good
+
+    def _committed(self, report: Report, body: Mapping[str, Any]) -> bool:
+        upto = body.get("upto")
+        if type(upto) is not int or upto < 0 or upto > self._ring.last_seq:
+            self.counts.nonsense += 1
+            return False
+        if report.gap is not None:
+            self.counts.given_up += report.gap[1] - report.gap[0] + 1
+            _log.warning(say("rounds given up", first=report.gap[0], last=report.gap[1], reason=report.gap[2]))
+        self.counts.reports += 1
+        self.counts.rounds += len(report.rounds)
+        self._move_to(upto)
+        self._allowed = dataclasses.replace(
+            self._allowed, rounds=min(self._limits.rounds, max(1, self._allowed.rounds) * 2)
+        )
+        return True
+
+    def _refused(self, report: Report, body: Mapping[str, Any], now: float) -> bool:
+        code = str(body.get("code", ""))
+        self.counts.refused[code] = self.counts.refused.get(code, 0) + 1
+        self._not_before = now + _seconds(body.get("retry_after_s"), 3600.0)
+        if code == ErrorCode.SEQ_GAP:
+            return self._rewind(body.get("expected"), now)
+        if code in _ROUNDS_AT_FAULT:
+            self._halve(report, code)
+            return True
+        if code in (ErrorCode.STATE, ErrorCode.UNKNOWN_EVENT):
+            return False
+        self._not_before = max(self._not_before, now + ERROR_RETRY_S)
+        return True
+
+    def _rewind(self, expected: object, now: float) -> bool:
+        if type(expected) is not int or expected < 1:
+            self.counts.nonsense += 1
+            return False
+        if expected - 1 == self._cursor:
+            # It wants what we just sent (a gap it does not accept): not again at once, or the two would spin.
+            self._not_before = max(self._not_before, now + ERROR_RETRY_S)
+        self._move_to(expected - 1)
+        return True
+
+    def _halve(self, report: Report, code: str) -> None:
+        count = len(report.rounds)
+        if count > 1:
+            self._allowed = dataclasses.replace(self._allowed, rounds=count // 2)
+            return
+        self._given_up, self._reason = report.rounds[0].seq, code
+
+    def _nonsense(self, message: str) -> WireError:
+        self.counts.nonsense += 1
+        return WireError(ErrorCode.MALFORMED, message)
+
+
+def _patience(word: State, code: str) -> Patience:
+    if word is State.BLACKLISTED or code in _RARE:
+        return Patience.RARE
+    if word in (State.PENDING, State.HOLD) or code == ErrorCode.PENDING_FULL:
+        return Patience.SLOW
+    return Patience.SOON
+
+
+def _seconds(value: object, most: float) -> float:
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return min(float(value), most) if usable else 0.0  # type: ignore[arg-type]  # checked in the line above
+
+
+def _spread(limits: object) -> float:
+    return _seconds(limits.get("spread_s"), MAX_SPREAD_S) if isinstance(limits, Mapping) else 0.0
+
+
+def _limits(offered: object) -> Limits:
+    """What the server grants, never above what the contract allows."""
+    ours = Limits()
+    if not isinstance(offered, Mapping):
+        return ours
+
+    def least(name: str, most: int) -> int:
+        value = offered.get(name)
+        return min(value, most) if type(value) is int and value > 0 else most
+
+    return Limits(
+        rounds=least("rounds", ours.rounds), samples=least("samples", ours.samples), bytes=least("bytes", ours.bytes)
+    )

@@ -1,0 +1,128 @@
+"""The round loop: waits for the schedule, runs the engine, hands each round on to the ring and the metrics.
+
+Measuring does not depend on the server: once there are targets, rounds go into the ring whatever the connection does.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .engine import Engine, Plan, Probed
+from .log import say
+from .pairs import Pairs
+from .resolve import Resolver
+from .ring import Ring
+from .schedule import Schedule, Tick
+from .wire.contract import Outcome, TargetSet
+
+_log = logging.getLogger(__name__)
+_FIRST_LOOKUP_S = 1.0  # a new set waits this long at most for its names
+_NAP_S = 0.5
+_AFTER_BUG_S = 1.0
+# Window and timeout together must leave the rest of the interval free, or rounds would overlap.
+_SHARE_OF_INTERVAL = 0.9
+_WINDOW_SHARE = 1 / 3
+
+
+@dataclass
+class RoundCounts:
+    """Rounds since the start; `outcomes` counts samples that are not replies, by Outcome."""
+
+    done: int = 0
+    disturbed: int = 0
+    skipped: int = 0
+    faults: int = 0
+
+
+class Rounds:
+    """Runs rounds until told to stop. Owned by one thread."""
+
+    def __init__(
+        self,
+        *,
+        schedule: Schedule,
+        resolver: Resolver,
+        ring: Ring,
+        pairs: Pairs,
+        on_round: Callable[[Tick], None],
+        timeout_s: float,
+        window_s: float,
+    ) -> None:
+        self._schedule, self._resolver, self._ring, self._pairs = schedule, resolver, ring, pairs
+        self._on_round = on_round
+        self._timeout_s, self._window_s = timeout_s, window_s
+        self.counts = RoundCounts()
+        self.outcomes: Counter[int] = Counter()
+        self.unresolved = 0
+
+    def run(self, engine: Engine, stop: threading.Event) -> None:
+        """Rounds until `stop`; a bug in one is logged, counted and survived."""
+        while not stop.is_set():
+            try:
+                self._wait_and_probe(engine, stop)
+            except Exception:  # noqa: BLE001 - one of the three loop heads
+                self.counts.faults += 1
+                _log.exception("a round met a bug; please report it")
+                stop.wait(_AFTER_BUG_S)
+
+    def _wait_and_probe(self, engine: Engine, stop: threading.Event) -> None:
+        wait = self._schedule.wait_s()
+        if wait is None:
+            self._schedule.wait_for_targets(_NAP_S)
+        elif wait > 0:
+            stop.wait(wait)
+        elif (tick := self._schedule.begin()) is not None:
+            self._probe(engine, tick, stop)
+
+    def _probe(self, engine: Engine, tick: Tick, stop: threading.Event) -> None:
+        if tick.changed:
+            self._load(tick.targets)
+        probed = engine.run_round(self.plan(tick.targets))
+        if stop.is_set():
+            return  # cut short: what was not waited for is no loss
+        self._keep(tick, probed)
+        self._on_round(tick)
+
+    def plan(self, targets: TargetSet) -> Plan:
+        """What the engine is to do for this set now."""
+        addresses = [self._resolver.address(target.address) for target in targets.targets]
+        self.unresolved = addresses.count(None)
+        room = targets.interval_s * _SHARE_OF_INTERVAL
+        window = min(self._window_s, room * _WINDOW_SHARE)
+        return Plan(addresses=addresses, window_s=window, timeout_s=min(self._timeout_s, room - window))
+
+    def _load(self, targets: TargetSet) -> None:
+        self._pairs.load(targets)
+        self._resolver.watch(target.address for target in targets.targets)
+        self._resolver.settle(_FIRST_LOOKUP_S)
+        _log.info(
+            say(
+                "targets in force", count=len(targets.targets), revision=targets.revision, interval_s=targets.interval_s
+            )
+        )
+        timeout = self.plan(targets).timeout_s
+        if timeout < self._timeout_s:
+            _log.warning(
+                say("probe.timeout_ms is too long for the interval, using less", timeout_ms=round(timeout * 1000))
+            )
+
+    def _keep(self, tick: Tick, probed: Probed) -> None:
+        disturbed = probed.disturbed or tick.disturbed
+        self._ring.append(
+            started_ms=probed.started_ms,
+            revision=tick.targets.revision,
+            samples=probed.samples,
+            disturbed=disturbed,
+        )
+        self._pairs.observe(probed.samples, probed.started_ms)
+        self.counts.done += 1
+        self.counts.disturbed += disturbed
+        self.counts.skipped += tick.skipped
+        for outcome in Outcome:
+            self.outcomes[outcome] += probed.samples.count(outcome)
+        if tick.skipped:
+            _log.warning(say("rounds skipped, this host was asleep or busy", count=tick.skipped))

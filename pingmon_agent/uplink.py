@@ -1,0 +1,333 @@
+"""The connection to the server: Socket.IO over a TLS socket of our own, and the loop that comes back after each end.
+
+The library's own reconnection is off (it never returns after the server hung up, and everybody's jitter is the same).
+Its handlers run in threads of their own and in no sure order, so all they do is put a message into one inbox; one
+thread takes them out, drives Delivery, and keeps the timers. What the messages mean, only delivery.py knows.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import socketio
+
+from .backoff import Backoff
+from .config import Server
+from .delivery import Answer, Delivery, Json, Patience
+from .log import Cause, say
+from .session import SessionState
+from .tls import CONNECT_TIMEOUT_S, ConnectError, client_context, connect
+from .wire.contract import EVENT_DATA, EVENT_HANDSHAKE, EVENT_TARGETS, NAMESPACE, ErrorCode, WireError
+
+_log = logging.getLogger(__name__)
+ANSWER_TIMEOUT_S = 15.0
+ACK_TIMEOUT_S = 20.0
+_TARGETS_TIMEOUT_S = 10.0
+_CLOSE_S = 0.4
+_HOUR_S = 3600.0
+_RETRY_LATER = {"ok": False, "code": str(ErrorCode.SERVER), "message": "this agent is closing the connection"}
+
+
+@dataclass(frozen=True)
+class _Message:
+    """One thing that happened on a connection."""
+
+    kind: str  # answer, push, targets, ack, lost, wake
+    body: object = None
+    token: int = 0
+    reply: queue.SimpleQueue[Json] | None = None
+
+
+class _Link:
+    """One connection, once: opened, used, closed. Everything that happens on it ends up in `inbox`."""
+
+    def __init__(self) -> None:
+        self.inbox: queue.Queue[_Message] = queue.Queue()
+        self._tls: ssl.SSLSocket | None = None
+        self._client: Any = None
+
+    def open(self, server: Server, context: ssl.SSLContext) -> ssl.SSLSocket:
+        """Connect and join the namespace; raises ConnectError or socketio.exceptions.ConnectionError."""
+        self._tls = connect(server.host, server.port, context, server.ca_file)
+        # The library gets a socket that is connected and verified already: no proxy, CA or key log variable applies.
+        options = {"socket": self._tls, "sslopt": {"context": context}, "suppress_origin": True, "http_no_proxy": ["*"]}
+        self._client = socketio.Client(
+            reconnection=False,
+            handle_sigint=False,
+            request_timeout=CONNECT_TIMEOUT_S,
+            websocket_extra_options=options,
+        )
+        self._listen()
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        self._client.connect(
+            f"https://{host}:{server.port}",
+            transports=["websocket"],
+            namespaces=[NAMESPACE],
+            wait_timeout=CONNECT_TIMEOUT_S,
+        )
+        return self._tls
+
+    def _listen(self) -> None:
+        put = self.inbox.put
+        on = self._client.on
+        on("disconnect", lambda reason="": put(_Message("lost", str(reason))), namespace=NAMESPACE)
+        on(EVENT_HANDSHAKE, lambda body=None: put(_Message("push", body)), namespace=NAMESPACE)
+        on(EVENT_TARGETS, self._targets, namespace=NAMESPACE)
+
+    def _targets(self, body: object = None) -> Json:
+        """Wait in the library's thread until the inbox has come to this message: what is returned is the ack."""
+        reply: queue.SimpleQueue[Json] = queue.SimpleQueue()
+        self.inbox.put(_Message("targets", body, reply=reply))
+        try:
+            return reply.get(timeout=_TARGETS_TIMEOUT_S)
+        except queue.Empty:
+            return _RETRY_LATER
+
+    def emit(self, event: str, payload: Json, kind: str, token: int = 0) -> None:
+        """Send `event`; its acknowledgement comes as a message of `kind`. A dead connection shows as `lost`."""
+        try:
+            self._client.emit(
+                event,
+                payload,
+                namespace=NAMESPACE,
+                callback=lambda body=None: self.inbox.put(_Message(kind, body, token)),
+            )
+        except socketio.exceptions.SocketIOError as err:
+            self.inbox.put(_Message("lost", str(err)))
+
+    def close(self) -> None:
+        """Say goodbye for a moment, then cut the line; never blocks for long."""
+        if self._client is not None and self._client.connected:
+            farewell = threading.Thread(target=self._client.disconnect, daemon=True)
+            farewell.start()
+            farewell.join(_CLOSE_S)
+        if self._tls is not None:
+            try:
+                self._tls.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                _log.debug("connection was closed already")
+            self._tls.close()
+
+
+@dataclass
+class UplinkCounts:
+    """For the metrics; `connections` counts those that reached the handshake."""
+
+    connections: int = 0
+    failures: int = 0
+    faults: int = 0  # exceptions in the loop: bugs
+    connected: bool = False
+    certificate_expires: float = 0.0
+
+
+@dataclass
+class _Timers:
+    answer_by: float | None = None
+    ack_by: float | None = None
+    ask_at: float | None = None
+
+    def next(self) -> float | None:
+        return min((t for t in (self.answer_by, self.ack_by, self.ask_at) if t is not None), default=None)
+
+
+@dataclass
+class _Visit:
+    """One connection from its first answer to its end."""
+
+    link: _Link
+    ip_address: str
+    timers: _Timers = field(default_factory=_Timers)
+    answered: bool = False
+    early: list[_Message] = field(default_factory=list)
+    last: Answer | None = None
+    ended: str = ""
+
+
+class Uplink:
+    """The thread that keeps the agent connected. `on_answer` hears each word of the server about this agent."""
+
+    def __init__(
+        self, server: Server, delivery: Delivery, *, start_spread_s: float, on_answer: Callable[[Answer], None]
+    ):
+        self._server, self._delivery, self._on_answer = server, delivery, on_answer
+        self._backoff = Backoff()
+        self._start_spread_s = start_spread_s
+        self._stopping = threading.Event()
+        self._flush_until = 0.0
+        self._link: _Link | None = None
+        self._trouble, self._refusal = Cause(_log), Cause(_log, every_s=_HOUR_S)
+        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+        self.counts = UplinkCounts()
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._thread.start()
+
+    def notify(self) -> None:
+        """A round has been put into the ring."""
+        link = self._link
+        if link is not None:
+            link.inbox.put(_Message("wake"))
+
+    def stop(self, flush_s: float) -> None:
+        """Deliver what is left for up to `flush_s`, then end."""
+        self._flush_until = time.monotonic() + flush_s
+        self._stopping.set()
+        self.notify()
+        if self._thread.is_alive():
+            self._thread.join(flush_s + 2 * _CLOSE_S)
+
+    def _run(self) -> None:
+        self._stopping.wait(self._backoff.first(self._start_spread_s))
+        while not self._stopping.is_set():
+            try:
+                pause = self._visit_once()
+            except Exception:  # noqa: BLE001 - one of the three loop heads
+                self.counts.faults += 1
+                _log.exception("the uplink met a bug; please report it")
+                pause = self._backoff.soon(0.0)
+            self._stopping.wait(pause)
+
+    def _visit_once(self) -> float:
+        """Connect, stay as long as it lasts, and return the pause before the next time, in seconds."""
+        link, began = _Link(), time.monotonic()
+        visit: _Visit | None = None
+        try:
+            visit = self._open(link)
+            self._link = link
+            self._stay(visit)
+        except (ConnectError, socketio.exceptions.SocketIOError) as err:
+            self.counts.failures += 1
+            self._trouble.report(f"cannot connect: {err}", server=self._server.url)
+        finally:
+            self._link, self.counts.connected = None, False
+            self._delivery.lost()
+            link.close()
+        return self._pause(visit, time.monotonic() - began)
+
+    def _open(self, link: _Link) -> _Visit:
+        tls = link.open(self._server, client_context(self._server.ca_file))
+        self._trouble.clear()
+        certificate = tls.getpeercert() or {}
+        self.counts.certificate_expires = float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
+        self.counts.connections += 1
+        self.counts.connected = True
+        _log.info(say("connected", server=self._server.url))
+        return _Visit(link, tls.getsockname()[0])
+
+    def _pause(self, visit: _Visit | None, lasted_s: float) -> float:
+        answer = visit.last if visit else None
+        if visit is not None and not self._stopping.is_set():
+            _log.info(say("connection ended", reason=visit.ended or "unknown", after_s=round(lasted_s, 1)))
+        if answer is None or answer.state is not SessionState.REFUSED:
+            return self._backoff.soon(lasted_s if answer else 0.0)
+        if answer.patience is Patience.RARE:
+            return self._backoff.rare(answer.retry_after_s)
+        if answer.patience is Patience.SLOW:
+            return self._backoff.slow(answer.retry_after_s)
+        return self._backoff.soon(0.0, answer.retry_after_s)
+
+    # -- while connected --
+
+    def _stay(self, visit: _Visit) -> None:
+        self._greet(visit)
+        while not visit.ended:
+            for message in self._receive(visit):
+                self._handle(visit, message)
+            self._tick(visit, time.monotonic())
+            if self._stopping.is_set() and self._flushed():
+                visit.ended = "stopping"
+
+    def _flushed(self) -> bool:
+        idle = self._delivery.state is not SessionState.APPROVED or self._delivery.in_flight is None
+        return idle or time.monotonic() >= self._flush_until
+
+    def _receive(self, visit: _Visit) -> list[_Message]:
+        """The next message, or none if a timer runs out first; what came too early waits for the answer."""
+        if visit.answered and visit.early:
+            early, visit.early = visit.early, []
+            return early
+        now = time.monotonic()
+        due = visit.timers.next()
+        pause = 60.0 if due is None else due - now
+        again = self._delivery.ready_in(now)
+        pause = min(pause, again if again is not None else pause)
+        if self._stopping.is_set():
+            pause = min(pause, self._flush_until - now)
+        try:
+            message = visit.link.inbox.get(timeout=max(0.0, pause))
+        except queue.Empty:
+            return []
+        if not visit.answered and message.kind in ("push", "targets"):
+            visit.early.append(message)
+            return []
+        return [message]
+
+    def _greet(self, visit: _Visit) -> None:
+        visit.answered = False
+        visit.timers = _Timers(answer_by=time.monotonic() + ANSWER_TIMEOUT_S)
+        visit.link.emit(EVENT_HANDSHAKE, self._delivery.greet(visit.ip_address), "answer")
+
+    def _handle(self, visit: _Visit, message: _Message) -> None:
+        if message.kind in ("answer", "push"):
+            self._hear(visit, message.body)
+        elif message.kind == "targets" and message.reply is not None:
+            message.reply.put(self._delivery.on_targets(message.body))
+        elif message.kind == "ack":
+            self._acknowledge(visit, message)
+        elif message.kind == "lost":
+            visit.ended = str(message.body) or "lost"
+
+    def _hear(self, visit: _Visit, body: object) -> None:
+        try:
+            answer = self._delivery.on_handshake(body)
+        except WireError as err:
+            visit.ended = err.message
+            return
+        self._note(visit.last, answer)
+        visit.last, visit.answered = answer, True
+        visit.timers = _Timers()
+        if answer.state is SessionState.APPROVED:
+            self._backoff.accepted(answer.spread_s)
+        elif answer.state is SessionState.REFUSED:
+            visit.ended = f"refused {answer.code or answer.message}".strip()
+        else:
+            visit.timers.ask_at = time.monotonic() + self._backoff.slow(answer.retry_after_s / 2)
+        self._on_answer(answer)
+
+    def _note(self, before: Answer | None, answer: Answer) -> None:
+        if answer.state is SessionState.REFUSED:
+            said = answer.message or "no reason given"
+            self._refusal.report(f"the server refuses this agent: {said}", code=answer.code or "blacklisted")
+            return
+        self._refusal.clear()
+        if before is None or before.state is not answer.state:
+            _log.info(
+                say(f"state {answer.state}", reason=answer.message or "-", agent_id=self._delivery.agent_id or "-")
+            )
+
+    def _acknowledge(self, visit: _Visit, message: _Message) -> None:
+        if message.token == self._delivery.in_flight:
+            visit.timers.ack_by = None
+        if not self._delivery.on_ack(message.token, message.body, time.monotonic()):
+            self._greet(visit)
+
+    def _tick(self, visit: _Visit, now: float) -> None:
+        timers = visit.timers
+        if timers.answer_by is not None and now >= timers.answer_by:
+            visit.ended = "no answer to the handshake in time"
+        elif timers.ack_by is not None and now >= timers.ack_by:
+            visit.ended = "no acknowledgement of a report in time"
+        elif timers.ask_at is not None and now >= timers.ask_at:
+            self._greet(visit)
+        elif (report := self._delivery.next_report(now)) is not None:
+            timers.ack_by = now + ACK_TIMEOUT_S
+            visit.link.emit(EVENT_DATA, report.payload, "ack", report.token)
