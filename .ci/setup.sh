@@ -57,12 +57,14 @@ make_venv() {
 # pip_install NAME: the locked set requirements/NAME.txt; no network and no time when it is there already.
 pip_install() {
     stamp="$VENV/.pingmon-$1"
-    wanted=$(digest "requirements/$1.txt")
-    [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
+    set_digest=$(digest "requirements/$1.txt")
+    [ "$(cat "$stamp" 2>/dev/null)" != "$set_digest" ] || return 0
     say "installing $(grep -c '==' "requirements/$1.txt") locked packages ($1)"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "requirements/$1.txt" ||
+    # One dependency comes as source only: the locked setuptools (set "build") builds it, not whatever is newest today.
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --use-pep517 \
+        --require-hashes -r "requirements/$1.txt" ||
         give_up "pip could not install requirements/$1.txt: check that the package index can be reached, then run the same command again."
-    echo "$wanted" >"$stamp"
+    echo "$set_digest" >"$stamp"
 }
 
 # The test set holds the run set at the same versions (make lock sees to it), so one of the two is enough.
@@ -73,12 +75,12 @@ step_python() {
     fi
     pip_install build
     pip_install "$1"
-    wanted=$(pwd)-$(digest setup.cfg pyproject.toml)
-    [ "$(cat "$VENV/.pingmon-self" 2>/dev/null)" != "$wanted" ] || return 0
+    self=$(pwd)-$(digest setup.cfg pyproject.toml)
+    [ "$(cat "$VENV/.pingmon-self" 2>/dev/null)" != "$self" ] || return 0
     say "installing this checkout"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ||
         give_up "pip could not install this checkout; the lines above say why."
-    echo "$wanted" >"$VENV/.pingmon-self"
+    echo "$self" >"$VENV/.pingmon-self"
 }
 
 # A node that is new enough: the system's, or the one in a PyPI wheel, linked into the venv so that tests find it as well.
@@ -95,8 +97,8 @@ find_node() {
 step_frontend() {
     sources=$(find pingmon/frontend -path '*/node_modules' -prune -o -type f -print | LC_ALL=C sort)
     # shellcheck disable=SC2086 # no file of ours has a space in its name
-    wanted=$(digest $sources)
-    if [ -d pingmon/static ] && [ "$(cat build/frontend.stamp 2>/dev/null)" = "$wanted" ]; then return; fi
+    page=$(digest $sources)
+    if [ -d pingmon/static ] && [ "$(cat build/frontend.stamp 2>/dev/null)" = "$page" ]; then return; fi
     find_node
     lock=$(digest pingmon/frontend/package-lock.json)
     if [ "$(cat pingmon/frontend/node_modules/.pingmon 2>/dev/null)" != "$lock" ]; then
@@ -109,7 +111,7 @@ step_frontend() {
     fi
     say "building the front end"
     (cd pingmon/frontend && npm run --silent bundle) </dev/null || give_up "the front end did not build; the lines above say why."
-    echo "$wanted" >build/frontend.stamp
+    echo "$page" >build/frontend.stamp
 }
 
 step_system() {

@@ -16,11 +16,10 @@ from collections.abc import Callable
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
-from pingmon import config
 from pingmon.cli.children import Child, wait_until
-from pingmon.cli.common import CommandError
+from pingmon.cli.common import CommandError, services_of
 from pingmon.cli.demo_home import HOSTNAME, Home, check_host, has_ipv6
-from pingmon.services.bundle import Services, open_services
+from pingmon.services.bundle import Services
 from pingmon.services.passphrases import parse
 from pingmon_agent.wire.contract import State
 
@@ -48,11 +47,11 @@ def _demo(args: argparse.Namespace) -> int:
     home = Home(args.dir.absolute(), args.port)
     check_host(args.port)
     lock = home.prepare()
-    services = open_services(config.load(home.server_config, {}))
+    args.config = home.server_config
     try:
-        return Demo(home, services, began).run()
+        with services_of(args) as services:
+            return Demo(home, services, began).run()
     finally:
-        services.close()
         os.close(lock)
 
 
@@ -107,10 +106,7 @@ class Demo:
 
     def _spawn(self, name: str, module: str, verb: str, configuration: Path) -> None:
         argv = [sys.executable, "-m", module, verb, "--config", str(configuration)]
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PINGMON_")}
-        if "PINGMON_ASYNC_MODE" in os.environ:
-            kept["PINGMON_ASYNC_MODE"] = os.environ["PINGMON_ASYNC_MODE"]
-        self.children.append(Child(name, argv, self.home.directory / f"{name}.log", kept))
+        self.children.append(Child(name, argv, self.home.directory / f"{name}.log"))
 
     def _server_is_ready(self) -> bool:
         context = ssl.create_default_context(cafile=self.home.anchor)
