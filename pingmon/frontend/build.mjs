@@ -6,14 +6,14 @@ import { mkdir } from "node:fs/promises";
 const out = new URL("../static/", import.meta.url).pathname;
 await mkdir(out, { recursive: true });
 await build({
-  entryPoints: ["src/app.ts", "src/theme.ts", "src/app.css"],
+  entryPoints: ["src/app.ts", "src/theme.ts", "src/app.css", "src/icon.svg"],
   outdir: out,
   bundle: true,
   minify: true,
   target: ["es2022", "chrome110", "firefox115", "safari16.4"],
   format: "iife",
   loader: { ".svg": "copy" },
-  assetNames: "[name]",
+  entryNames: "[name]",
   legalComments: "linked",
   logLevel: "info",
 });

@@ -1,22 +1,22 @@
-// What the server's JSON looks like; field names are the server's (docs/api.md). Times are unix milliseconds.
+// What the server's JSON looks like; field names are the server's (docs/api.md). Times are unix seconds.
 
 export interface AgentRow {
   id: string;
   hostname: string;
   state: "pending" | "approved" | "hold" | "blacklisted";
   hold_reason: string | null;
-  ip_address: string;
-  observed_ip: string;
-  version: string;
+  /** missing for viewers, as are the other optional fields */
+  ip_address?: string;
+  observed_ip?: string;
+  version?: string;
   legacy: boolean;
   mesh: boolean;
-  passphrase_label: string | null;
-  first_seen_ms: number;
-  last_seen_ms: number;
-  decided_at_ms: number | null;
+  passphrase_label?: string;
+  first_seen: number;
+  last_seen: number;
+  decided_at: number | null;
   same_name_as: string[];
   connected: boolean;
-  last_round_ms: number | null;
 }
 
 export interface TargetRow {
@@ -27,14 +27,14 @@ export interface TargetRow {
 }
 
 export interface PassphraseRow {
-  id: string | number;
+  id: string;
   label: string;
   legacy: boolean;
   max_uses: number;
   uses: number;
-  created_at_ms: number;
-  expires_at_ms: number;
-  revoked_at_ms: number | null;
+  created_at: number;
+  expires_at: number;
+  revoked_at: number | null;
   state: string;
 }
 

@@ -56,9 +56,9 @@ function pendingCard(agent: AgentRow): HTMLElement {
     { class: "facts" },
     ...fact("comes from", addressPair(agent)),
     ...fact("version", agent.version || "unknown"),
-    ...fact("passphrase", agent.passphrase_label ?? "unknown"),
-    ...fact("first seen", timeTag(agent.first_seen_ms)),
-    ...fact("last seen", timeTag(agent.last_seen_ms)),
+    ...fact("passphrase", agent.passphrase_label || "unknown"),
+    ...fact("first seen", timeTag(agent.first_seen)),
+    ...fact("last seen", timeTag(agent.last_seen)),
   );
   const head = h("header", {}, presence(agent), h("h3", {}, agent.hostname), kind(agent));
   return h("article", { class: "card pending", "data-agent": agent.hostname }, head, sameName(agent), facts, actions(agent));
@@ -83,9 +83,9 @@ function row(agent: AgentRow): HTMLElement {
     cell("State", stateBadge(agent)),
     cell("Address", addressPair(agent)),
     cell("Version", agent.version || "–"),
-    cell("Passphrase", agent.passphrase_label ?? "–"),
-    cell("First seen", timeTag(agent.first_seen_ms)),
-    cell("Last seen", timeTag(agent.last_seen_ms)),
+    cell("Passphrase", agent.passphrase_label || "–"),
+    cell("First seen", timeTag(agent.first_seen)),
+    cell("Last seen", timeTag(agent.last_seen)),
     h("td", { class: "row-actions" }, actions(agent)),
   );
 }
@@ -106,6 +106,7 @@ function stateBadge(agent: AgentRow): HTMLElement {
 }
 
 function addressPair(agent: AgentRow): HTMLElement {
+  if (!agent.ip_address) return h("span", { class: "muted" }, "–");
   if (!agent.observed_ip || agent.observed_ip === agent.ip_address) return h("span", { class: "mono" }, agent.ip_address);
   const title = "The agent claims one address and was seen from another. Behind NAT this is normal.";
   return h("span", { class: "mono", title }, agent.ip_address, h("br"), h("span", { class: "muted" }, `seen from ${agent.observed_ip}`));

@@ -3,7 +3,7 @@ import { api } from "../api";
 import type { PassphraseRow } from "../types";
 import { h, must } from "../ui/dom";
 import { confirm, copyButton, notify, report } from "../ui/feedback";
-import { timeTag } from "../ui/time";
+import { dateTime, timeTag } from "../ui/time";
 import { poll, type Poller } from "./list";
 
 let poller: Poller;
@@ -40,8 +40,8 @@ function row(passphrase: PassphraseRow): HTMLElement {
     h("td", { "data-title": "State" }, h("span", { class: `badge ${usable ? "state-approved" : "state-blacklisted"}` }, passphrase.state)),
     h("td", { "data-title": "Kind" }, passphrase.legacy ? "plain" : "sealed"),
     h("td", { "data-title": "Used" }, `${passphrase.uses} of ${passphrase.max_uses}`),
-    h("td", { "data-title": "Made" }, timeTag(passphrase.created_at_ms)),
-    h("td", { "data-title": "Ends" }, timeTag(passphrase.expires_at_ms, new Date(passphrase.expires_at_ms).toLocaleString())),
+    h("td", { "data-title": "Made" }, timeTag(passphrase.created_at)),
+    h("td", { "data-title": "Ends" }, timeTag(passphrase.expires_at, dateTime(passphrase.expires_at))),
     h("td", { class: "row-actions" }, usable && h("div", { class: "actions" }, revoke)),
   );
 }

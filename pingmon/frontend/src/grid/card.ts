@@ -102,7 +102,7 @@ export class Card {
     this.heading.replaceChildren(h("span", {}, agent.hostname), h("span", { class: "arrow", "aria-label": "to" }, "→"), h("span", {}, target.name));
     this.badge.className = `badge cell-${state?.word ?? "none"}`;
     this.badge.textContent = [state?.glyph, state?.label].filter(Boolean).join(" ");
-    const age = last === null ? "no round yet" : `round ${ago(last - this.picture.clockOffsetMs)}`;
+    const age = !last ? "no round yet" : `round ${ago(last - this.picture.clockOffsetMs)}`;
     this.sub.textContent = `${target.address} · ${lastInWords(this.picture.rtt[cell] ?? -2)} · ${age}`;
     this.link.href = `/monitoring/${encodeURIComponent(agent.id)}/${target.id}`;
   }

@@ -24,8 +24,15 @@ export function ago(ms: number | null): string {
   return passed < 2000 ? "now" : `${duration(passed)} ago`;
 }
 
-export function timeTag(ms: number | null, text?: string): HTMLElement {
-  if (ms === null || ms <= 0) return h("span", { class: "muted" }, "never");
+/** Local date and time of unix seconds. */
+export function dateTime(seconds: number): string {
+  return day.format(seconds * 1000);
+}
+
+/** A <time> of unix seconds: "5 min ago", both clocks on hover. */
+export function timeTag(seconds: number | null, text?: string): HTMLElement {
+  const ms = (seconds ?? 0) * 1000;
+  if (ms <= 0) return h("span", { class: "muted" }, "never");
   const utc = new Date(ms).toISOString().replace("T", " ").replace(/\.\d+Z/, " UTC");
   return h("time", { datetime: new Date(ms).toISOString(), title: `${day.format(ms)} local · ${utc}` }, text ?? ago(ms));
 }

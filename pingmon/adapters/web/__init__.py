@@ -1,0 +1,24 @@
+"""The web as seen by people and programs: pages, JSON API, accounts, headers. One call puts all of it on a Flask app.
+
+Must not know: the other adapters (sockets, metrics, jobs) and how the server is started.
+"""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from pingmon.services.bundle import Services
+
+from . import access, accounts, api, errors, headers, pages
+
+
+def install(app: Flask, services: Services) -> None:
+    """Put pages, API and sign-in on `app`. `app.secret_key` must be set already; call once."""
+    app.extensions["pingmon"] = services
+    app.config["MAX_CONTENT_LENGTH"] = api.MAX_BODY_BYTES
+    errors.install(app)
+    access.install(app)  # first: who may not come in at all is told so before anything else is checked
+    accounts.install(app, services)
+    app.register_blueprint(pages.blueprint)
+    app.register_blueprint(api.blueprint)
+    headers.install(app)

@@ -1,0 +1,169 @@
+"""The JSON API under /api/v1 and the original /monitoring path. Reads the request, asks one service, says what came
+out; who may call what stands in access.py. Must not know: HTML, sockets, the store.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from pingmon.services.errors import NotFound
+from pingmon.services.views import AgentView
+from pingmon_agent.wire.contract import State
+
+from .accounts import Role, current_email, current_role
+from .context import services
+from .payload import body, fields
+
+MAX_BODY_BYTES: Final = 1 << 20
+# What a viewer does not learn about an agent: where it is and how it came in.
+DETAILS: Final = ("ip_address", "observed_ip", "previous_ip", "version", "passphrase_label", "decided_by")
+TARGET: Final[dict[str, type]] = {"name": str, "address": str}
+
+blueprint = Blueprint("api", __name__)
+
+
+# -- the picture --
+
+
+@blueprint.get("/monitoring/<agent>/<target>")
+def pair(agent: str, target: str) -> ResponseReturnValue:
+    """The last hour of one pair, as the original program answered it."""
+    return jsonify(services().history.pair(agent, target))
+
+
+@blueprint.get("/api/v1/grid")
+def grid() -> ResponseReturnValue:
+    """The whole picture now."""
+    return jsonify(services().grid.picture_json())
+
+
+# -- agents --
+
+
+def _seen_by_me(view: AgentView) -> dict[str, Any]:
+    described: dict[str, Any] = services().registry.describe(view)
+    if (current_role() or 0) >= Role.OPERATOR:
+        return described
+    return {name: value for name, value in described.items() if name not in DETAILS}
+
+
+def _visible(view: AgentView) -> bool:
+    return view.state is not State.PENDING or (current_role() or 0) >= Role.OPERATOR
+
+
+@blueprint.get("/api/v1/agents")
+def list_agents() -> ResponseReturnValue:
+    """All agents; a viewer does not see those that wait."""
+    return jsonify(agents=[_seen_by_me(view) for view in services().registry.agents() if _visible(view)])
+
+
+@blueprint.get("/api/v1/agents/<ref>")
+def show_agent(ref: str) -> ResponseReturnValue:
+    """One agent by id or hostname."""
+    view = services().registry.agent(ref)
+    if not _visible(view):
+        raise NotFound(f"there is no agent {ref!r}; the list of agents shows ids and hostnames")
+    return jsonify(_seen_by_me(view))
+
+
+@blueprint.post("/api/v1/agents/<ref>/approve")
+def approve_agent(ref: str) -> ResponseReturnValue:
+    """Let it measure."""
+    return jsonify(_seen_by_me(services().registry.approve(ref, current_email())))
+
+
+@blueprint.post("/api/v1/agents/<ref>/reject")
+def reject_agent(ref: str) -> ResponseReturnValue:
+    """Send it away."""
+    return jsonify(_seen_by_me(services().registry.reject(ref, current_email())))
+
+
+@blueprint.post("/api/v1/agents/<ref>/hold")
+def hold_agent(ref: str) -> ResponseReturnValue:
+    """Take nothing from it for now."""
+    return jsonify(_seen_by_me(services().registry.hold(ref, current_email())))
+
+
+@blueprint.post("/api/v1/agents/<ref>/release")
+def release_agent(ref: str) -> ResponseReturnValue:
+    """End a hold."""
+    return jsonify(_seen_by_me(services().registry.release(ref, current_email())))
+
+
+@blueprint.delete("/api/v1/agents/<ref>")
+def delete_agent(ref: str) -> ResponseReturnValue:
+    """Forget it."""
+    services().registry.delete(ref, current_email())
+    return "", 204
+
+
+# -- targets --
+
+
+def _all_targets() -> ResponseReturnValue:
+    return jsonify(targets=[view.as_json() for view in services().registry.targets()])
+
+
+@blueprint.get("/api/v1/targets")
+def list_targets() -> ResponseReturnValue:
+    """All targets in column order."""
+    return _all_targets()
+
+
+@blueprint.put("/api/v1/targets")
+def put_targets() -> ResponseReturnValue:
+    """Make the whole list (agents of the mesh aside) equal to the one sent; the same list again changes nothing."""
+    sent = body({"targets": list})["targets"]
+    wanted = [fields(item, f"target {i}", TARGET, {}) for i, item in enumerate(sent, 1)]
+    services().registry.put_targets([(item["name"], item["address"]) for item in wanted], current_email())
+    return _all_targets()
+
+
+@blueprint.post("/api/v1/targets")
+def add_target() -> ResponseReturnValue:
+    """One more target."""
+    sent = body(TARGET)
+    return jsonify(services().registry.add_target(sent["name"], sent["address"], current_email()).as_json()), 201
+
+
+@blueprint.patch("/api/v1/targets/<ref>")
+def change_target(ref: str) -> ResponseReturnValue:
+    """Another name or address; id and history stay."""
+    sent = body({}, TARGET)
+    view = services().registry.change_target(ref, current_email(), name=sent.get("name"), address=sent.get("address"))
+    return jsonify(view.as_json())
+
+
+@blueprint.delete("/api/v1/targets/<ref>")
+def remove_target(ref: str) -> ResponseReturnValue:
+    """No longer ping it."""
+    services().registry.remove_target(ref, current_email())
+    return "", 204
+
+
+# -- passphrases --
+
+
+@blueprint.get("/api/v1/passphrases")
+def list_passphrases() -> ResponseReturnValue:
+    """All passphrases without their secrets, newest first."""
+    return jsonify(passphrases=[view.as_json() for view in services().enrolment.passphrases()])
+
+
+@blueprint.post("/api/v1/passphrases")
+def create_passphrase() -> ResponseReturnValue:
+    """A new one; its clear text is in this answer and nowhere else."""
+    sent = body({"label": str, "legacy": bool, "max_uses": int, "ttl_s": int})
+    view, clear = services().enrolment.create_passphrase(
+        sent["label"], legacy=sent["legacy"], max_uses=sent["max_uses"], ttl_s=sent["ttl_s"], actor=current_email()
+    )
+    return jsonify(passphrase=view.as_json(), clear=clear), 201
+
+
+@blueprint.delete("/api/v1/passphrases/<passphrase_id>")
+def revoke_passphrase(passphrase_id: str) -> ResponseReturnValue:
+    """From now on it opens nothing."""
+    return jsonify(services().enrolment.revoke_passphrase(passphrase_id, current_email()).as_json())
