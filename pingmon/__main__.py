@@ -1,14 +1,29 @@
-"""The door: `python -m pingmon` and the command `pingmon`. Patching comes before every other import."""
+"""The door: `python -m pingmon` and the command `pingmon`.
+
+The server's green threads need the standard library patched before anything else is imported; no other command does.
+"""
 
 import sys
+
+EX_CONFIG = 78
 
 
 def main() -> int:
     """Run the command line; returns its exit code."""
-    from pingmon import concurrency  # noqa: F401 - must be the first import of the process
+    argv = sys.argv[1:]
+    if argv[:1] == ["serve"]:
+        from pingmon import concurrency
+
+        try:
+            remark = concurrency.install()
+        except concurrency.ModeError as error:
+            sys.stderr.write(f"pingmon: {error}\n")
+            return EX_CONFIG
+        if remark:
+            sys.stderr.write(f"pingmon: websocket messages will cost more than they should: {remark}\n")
     from pingmon.cli.main import run
 
-    return run(sys.argv[1:])
+    return run(argv)
 
 
 if __name__ == "__main__":

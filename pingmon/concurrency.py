@@ -1,6 +1,7 @@
-"""The one door to eventlet and gevent, imported first by every entry point: patching happens at import.
+"""The one door to eventlet and gevent. `install()` patches; the server calls it before it imports anything else.
 
 `PINGMON_ASYNC_MODE` = eventlet (default), gevent or threading; a variable, for it must be known before anything else.
+Without `install()` (other commands, tests) the mode is threading and nothing is patched.
 Everybody else uses plain `threading` and `time.sleep`, which are green after the patch, and two functions from here:
 `run_blocking` for work that would stop every other green thread, and `Server`.
 
@@ -13,7 +14,6 @@ from __future__ import annotations
 import os
 import resource
 import ssl
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar
@@ -26,15 +26,43 @@ SOCKET_TIMEOUT_S = 15
 MAX_CONNECTIONS = 8192
 
 
-def _chosen_mode() -> str:
-    mode = os.environ.get("PINGMON_ASYNC_MODE", "eventlet")
-    if mode not in MODES:
-        sys.stderr.write(f"PINGMON_ASYNC_MODE={mode!r} is unknown; use one of {', '.join(MODES)}\n")
-        raise SystemExit(78)
-    return mode
+class ModeError(Exception):
+    """PINGMON_ASYNC_MODE names no mode; the text says which there are."""
 
 
-MODE: Final = _chosen_mode()
+_mode = "threading"
+
+
+def mode() -> str:
+    """The mode this process runs in."""
+    return _mode
+
+
+def install() -> str:
+    """Patch the process for the mode of PINGMON_ASYNC_MODE. Returns a remark for the log, or "". Raises ModeError."""
+    global _mode
+    chosen = os.environ.get("PINGMON_ASYNC_MODE", "eventlet")
+    if chosen not in MODES:
+        raise ModeError(f"PINGMON_ASYNC_MODE={chosen!r} is no mode; use one of {', '.join(MODES)}")
+    _mode = chosen
+    _raise_file_limit()
+    if chosen == "eventlet":
+        return _install_eventlet()
+    if chosen == "gevent":
+        from gevent import monkey
+
+        monkey.patch_all()
+    return ""
+
+
+def _install_eventlet() -> str:
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+    import eventlet
+    from eventlet import patcher
+
+    eventlet.monkey_patch()
+    _native_log_locks(patcher.original("threading"))
+    return _patch_unmasking()
 
 
 def _native_log_locks(native: Any) -> None:
@@ -94,34 +122,14 @@ def _raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _install() -> str:
-    _raise_file_limit()
-    if MODE == "eventlet":
-        warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
-        import eventlet
-        from eventlet import patcher
-
-        eventlet.monkey_patch()
-        _native_log_locks(patcher.original("threading"))
-        return _patch_unmasking()
-    if MODE == "gevent":
-        from gevent import monkey
-
-        monkey.patch_all()
-    return ""
-
-
-PATCH_REMARK: Final = _install()
-
-
 def run_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run blocking C or DBAPI work off the hub and return its result (see the rule above)."""
-    if MODE == "eventlet":
+    if _mode == "eventlet":
         from eventlet import tpool
 
         result: T = tpool.execute(function, *args, **kwargs)
         return result
-    if MODE == "gevent":
+    if _mode == "gevent":
         import gevent
 
         green: T = gevent.get_hub().threadpool.apply(function, args, kwargs)
@@ -140,7 +148,7 @@ class Server:
         self.bad_connections = 0
         self._stop: Callable[[], None]
         self.port: int
-        start = {"eventlet": self._eventlet, "gevent": self._gevent, "threading": self._threading}[MODE]
+        start = {"eventlet": self._eventlet, "gevent": self._gevent, "threading": self._threading}[_mode]
         self.run: Callable[[], None] = start(host, port)
 
     def stop(self) -> None:

@@ -5,6 +5,7 @@ Unknown keys and wrong types are refused, each refusal naming the key, the value
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -62,6 +63,13 @@ class RetentionSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricsSection:
+    """Who may read /metrics without signing in: addresses and networks, separated by commas."""
+
+    allow: str = "127.0.0.0/8, ::1/128"
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogSection:
     """What is written to standard error."""
 
@@ -76,12 +84,24 @@ class Config:
     tls: TlsSection = TlsSection()
     probing: ProbingSection = ProbingSection()
     retention: RetentionSection = RetentionSection()
+    metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
 
     @property
     def data_dir(self) -> Path:
         """Where databases and secrets lie."""
         return Path(self.server.data_dir)
+
+    @property
+    def metrics_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """`metrics.allow`, parsed; raises ConfigError."""
+        words = [word.strip() for word in self.metrics.allow.split(",") if word.strip()]
+        try:
+            return [ipaddress.ip_network(word) for word in words]
+        except ValueError as error:
+            raise ConfigError(
+                f"metrics.allow = {self.metrics.allow!r} is wrong: {error}; list networks such as 192.0.2.0/24"
+            ) from None
 
     @property
     def public_url(self) -> str:
@@ -94,6 +114,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "tls": TlsSection,
     "probing": ProbingSection,
     "retention": RetentionSection,
+    "metrics": MetricsSection,
     "log": LogSection,
 }
 _WORDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
@@ -171,6 +192,7 @@ def _check(config: Config) -> None:
     probing = config.probing
     if probing.warn_ms >= probing.bad_ms:
         raise ConfigError(f"probing.warn_ms = {probing.warn_ms} must be smaller than probing.bad_ms = {probing.bad_ms}")
+    _ = config.metrics_networks
     url = urlsplit(config.public_url)
     if url.scheme != "https" or not url.hostname or url.path:
         raise ConfigError(

@@ -54,10 +54,10 @@ def parse(text: str) -> Parsed | None:
 
 
 class Pepper:
-    """The key of the HMAC, in a file of its own (0600), made at first use."""
+    """The key of the HMAC, in a file of its own, made at first use."""
 
     def __init__(self, path: Path) -> None:
-        self._key = _load_or_make(path)
+        self._key = secret_file(path)
         self.id = hashlib.sha256(b"pingmon/1/pepper-id" + self._key).hexdigest()[:16]
 
     def digest(self, parts: Parsed) -> bytes:
@@ -70,7 +70,8 @@ class Pepper:
         return hmac.compare_digest(self.digest(parts), digest)
 
 
-def _load_or_make(path: Path) -> bytes:
+def secret_file(path: Path) -> bytes:
+    """32 secret bytes kept in a file (0600), made at first use. Raises PepperError, OSError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -1,0 +1,216 @@
+"""The agents' end of the line: Socket.IO namespace `/agent` onto enrolment and ingest.
+
+Raw python-socketio handlers, not Flask-SocketIO's: a report costs a third without a request context. Nothing here
+decides: it knows which connection is which agent, and carries answers. Must not know: the database, Flask, the grid.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import socketio
+
+from pingmon.services.bundle import Services
+from pingmon_agent.wire import codec
+from pingmon_agent.wire.contract import (
+    EVENT_DATA,
+    EVENT_HANDSHAKE,
+    EVENT_TARGETS,
+    NAMESPACE,
+    ErrorCode,
+    State,
+    WireError,
+)
+from pingmon_agent.wire.legacy import decode_legacy
+
+Json = dict[str, Any]
+log = logging.getLogger("pingmon.agents")
+RETRY_S = 30
+# The acknowledgement of a handshake leaves first, then the targets it announces.
+ACK_FIRST_S = 0.02
+
+
+@dataclass
+class Session:
+    """One connection; `agent_no` is set by a handshake that was not refused."""
+
+    sid: str
+    observed_ip: str
+    agent_no: int | None = None
+    epoch: str | None = None
+    legacy: bool = False
+    told_state: str = ""
+    told_revision: int = -1
+
+
+class AgentSocket:
+    """All agent connections of this process."""
+
+    def __init__(self, server: socketio.Server, services: Services) -> None:
+        self._server, self._services = server, services
+        self._sessions: dict[str, Session] = {}
+        self._by_agent: dict[int, str] = {}
+        self.faults = 0
+        for event, handler in (
+            ("connect", self._connect),
+            ("disconnect", self._disconnect),
+            (EVENT_HANDSHAKE, self._guarded(self._handshake)),
+            (EVENT_DATA, self._guarded(self._data)),
+            ("*", self._unknown),
+        ):
+            server.on(event, handler, namespace=NAMESPACE)
+        services.registry.listeners.append(self._on_change)
+
+    @property
+    def connections(self) -> int:
+        """Open connections, for metrics."""
+        return len(self._sessions)
+
+    # -- events --
+
+    def _connect(self, sid: str, environ: Json, _auth: object = None) -> None:
+        self._sessions[sid] = Session(sid, str(environ.get("REMOTE_ADDR", "")))
+
+    def _disconnect(self, sid: str, _reason: object = None) -> None:
+        session = self._sessions.pop(sid, None)
+        if session is None or session.agent_no is None or self._by_agent.get(session.agent_no) != sid:
+            return
+        del self._by_agent[session.agent_no]
+        self._services.registry.connected.discard(session.agent_no)
+        log.info("agent disconnected agent=%s", self._name(session.agent_no))
+
+    def _guarded(self, handler: Callable[[Session, object], Json]) -> Callable[..., Json | None]:
+        """One fault must not end a connection: it is answered, counted, and logged if it is ours."""
+
+        def run(sid: str, data: object, wants_ack: bool) -> Json | None:
+            session = self._sessions.get(sid)
+            if session is None:
+                return None
+            try:
+                answer = handler(session, data)
+            except Exception:
+                self.faults += 1
+                log.exception("handler failed agent=%s", self._name(session.agent_no))
+                answer = _refusal(WireError(ErrorCode.SERVER, "the server failed; its log says why"), handler)
+            if handler == self._handshake and not wants_ack:
+                self._server.emit(EVENT_HANDSHAKE, answer, to=sid, namespace=NAMESPACE)
+            return answer
+
+        return run
+
+    def _unknown(self, event: str, _sid: str, _data: object = None, _wants_ack: object = None) -> Json:
+        message = f"{event[:40]!r} is no event of this contract; there are {EVENT_HANDSHAKE} and {EVENT_DATA}"
+        return {"ok": False, "code": ErrorCode.UNKNOWN_EVENT, "message": message}
+
+    def _handshake(self, session: Session, data: object) -> Json:
+        try:
+            hello = codec.decode_handshake(data)
+            greeting = self._services.enrolment.greet(hello, session.observed_ip)
+        except WireError as error:
+            self._services.ingest.reject(error.code)
+            log.warning("handshake refused from=%s code=%s: %s", session.observed_ip, error.code, error.message)
+            return self._services.enrolment.error(error.code, error.message, RETRY_S)
+        session.agent_no, session.epoch, session.legacy = greeting.agent_no, hello.epoch, hello.legacy
+        self._take_over(session, greeting.agent_no)
+        answer = self._reply(session)
+        log.info("agent connected agent=%s from=%s state=%s", hello.hostname, session.observed_ip, answer["state"])
+        self._server.start_background_task(self._after_handshake, session)
+        return answer
+
+    def _take_over(self, session: Session, agent_no: int) -> None:
+        """One live connection per agent: the newest, for an agent whose old one hangs must not be locked out."""
+        older = self._by_agent.get(agent_no)
+        self._by_agent[agent_no] = session.sid
+        self._services.registry.connected.add(agent_no)
+        if older is not None and older != session.sid:
+            log.warning("agent connected twice, the older connection goes agent=%s", self._name(agent_no))
+            self._server.start_background_task(self._server.disconnect, older, namespace=NAMESPACE)
+
+    def _after_handshake(self, session: Session) -> None:
+        self._server.sleep(ACK_FIRST_S)
+        self._tell_targets(session)
+        if session.told_state == State.BLACKLISTED:
+            self._server.disconnect(session.sid, namespace=NAMESPACE)
+
+    def _data(self, session: Session, data: object) -> Json:
+        try:
+            agent_no = self._approved(session)
+            if session.legacy:
+                answer = self._services.legacy.submit(agent_no, decode_legacy(data))
+            else:
+                answer = self._current_report(session, agent_no, data)
+        except WireError as error:
+            self._services.ingest.reject(error.code)
+            log.warning("report refused agent=%s code=%s: %s", self._name(session.agent_no), error.code, error.message)
+            refusal = _refusal(error, self._data)
+            if error.code is ErrorCode.SEQ_GAP and session.agent_no is not None:
+                refusal["expected"] = self._services.ingest.upto(session.agent_no, session.epoch or "") + 1
+            return refusal
+        self._services.registry.touch(agent_no)
+        return answer
+
+    def _approved(self, session: Session) -> int:
+        view = self._services.registry.snapshot.agents.get(session.agent_no or 0)
+        if session.agent_no is None or view is None:
+            raise WireError(ErrorCode.STATE, "shake hands before you send data")
+        if view.state is not State.APPROVED:
+            raise WireError(ErrorCode.STATE, f"this agent is {view.state}; keep the data until it is approved")
+        return session.agent_no
+
+    def _current_report(self, session: Session, agent_no: int, data: object) -> Json:
+        report = codec.decode_report(data)
+        if report.epoch != session.epoch:
+            raise WireError(ErrorCode.STATE, "the report's epoch is not that of the handshake; shake hands again")
+        return self._services.ingest.submit(agent_no, report)
+
+    # -- pushes --
+
+    def _on_change(self, concerned: frozenset[int]) -> None:
+        for agent_no in concerned:
+            session = self._sessions.get(self._by_agent.get(agent_no, ""))
+            if session is not None:
+                self._server.start_background_task(self._tell, session)
+
+    def _tell(self, session: Session) -> None:
+        before = session.told_state
+        answer = self._reply(session)
+        if answer["state"] != before:
+            log.info("state changed agent=%s state=%s", self._name(session.agent_no), answer["state"])
+            self._server.emit(EVENT_HANDSHAKE, answer, to=session.sid, namespace=NAMESPACE)
+        self._tell_targets(session)
+        if answer["state"] in (State.BLACKLISTED, State.ERROR):
+            self._server.disconnect(session.sid, namespace=NAMESPACE)
+
+    def _reply(self, session: Session) -> Json:
+        agent_no = session.agent_no or 0
+        answer = self._services.enrolment.reply(agent_no, self._services.ingest.upto(agent_no, session.epoch or ""))
+        session.told_state = answer["state"]
+        return answer
+
+    def _tell_targets(self, session: Session) -> None:
+        snapshot = self._services.registry.snapshot
+        view, current = snapshot.agents.get(session.agent_no or 0), snapshot.sets.get(session.agent_no or 0)
+        if view is None or view.state is not State.APPROVED or current is None:
+            return
+        if current.revision == session.told_revision:
+            return
+        session.told_revision = current.revision
+        message = self._services.registry.message_for(view.no)
+        if session.legacy:
+            payload: Json = {"targets": [target.address for target in message.targets]}
+        else:
+            payload = codec.encode_targets(message) | {"sig": ""}
+        log.info("targets pushed agent=%s revision=%d count=%d", view.hostname, message.revision, len(message.targets))
+        self._server.emit(EVENT_TARGETS, payload, to=session.sid, namespace=NAMESPACE)
+
+    def _name(self, agent_no: int | None) -> str:
+        view = self._services.registry.snapshot.agents.get(agent_no or 0)
+        return view.hostname if view else "unknown"
+
+
+def _refusal(error: WireError, handler: Callable[..., Json]) -> Json:
+    body: Json = {"code": error.code, "message": error.message, "retry_after_s": RETRY_S}
+    return body | ({"state": State.ERROR} if handler.__name__ == "_handshake" else {"ok": False})

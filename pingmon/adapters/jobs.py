@@ -1,0 +1,41 @@
+"""What happens by the clock (APScheduler): retention and small bookkeeping. Static jobs, so no job store."""
+
+from __future__ import annotations
+
+import logging
+
+from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from pingmon.services.bundle import Services
+
+log = logging.getLogger("pingmon.jobs")
+RETENTION_EVERY_S = 300
+SEEN_EVERY_S = 60
+
+
+class Jobs:
+    """Started with the server, stopped with it."""
+
+    def __init__(self, services: Services) -> None:
+        self.failures = 0
+        # APScheduler's own lines say "added job" and the like at every start.
+        logging.getLogger("apscheduler").setLevel(logging.WARNING)
+        self._scheduler = BackgroundScheduler(
+            timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 60}
+        )
+        self._scheduler.add_job(services.retention.run, "interval", seconds=RETENTION_EVERY_S, id="retention")
+        self._scheduler.add_job(services.registry.flush_seen, "interval", seconds=SEEN_EVERY_S, id="seen")
+        self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
+
+    def start(self) -> None:
+        """Begin."""
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """End; a job that runs may finish."""
+        self._scheduler.shutdown(wait=False)
+
+    def _failed(self, event: JobExecutionEvent) -> None:
+        self.failures += 1
+        log.error("job failed job=%s: %s", event.job_id, event.exception)

@@ -1,0 +1,155 @@
+"""The one wiring place: settings and services in, a Flask application and a running server out.
+
+`Application.run` is the life of the process on one page: open, start, wait, stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask
+from flask_socketio import SocketIO
+
+from . import concurrency, tls
+from .adapters import metrics, web
+from .adapters.agent_socket import AgentSocket
+from .adapters.grid_socket import GridSocket
+from .adapters.jobs import Jobs
+from .adapters.packet import CheckedPacket
+from .config import Config
+from .services.bundle import Services, open_services
+from .services.clock import Clock
+from .services.passphrases import secret_file
+
+log = logging.getLogger("pingmon")
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+# design.md: agents are dropped after 30 s of silence; a stall of the server of 15 s drops nobody.
+PING_INTERVAL_S, PING_TIMEOUT_S = 10, 20
+MAX_MESSAGE_BYTES = 65_536
+REFRESH_S = 1.0
+STOP_PATIENCE_S = 5.0
+
+Environ = dict[str, Any]
+Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+
+def without_deflate(app: Wsgi) -> Wsgi:
+    """Take the offer of permessage-deflate out of a request: compressing a grid costs 11-30 ms per browser."""
+
+    def wrapped(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+        return app(environ, start_response)
+
+    return wrapped
+
+
+def origins(config: Config) -> list[str]:
+    """Where browsers may come from; on loopback all its names are the same place."""
+    url = urlsplit(config.public_url)
+    if url.hostname in ("127.0.0.1", "localhost", "::1"):
+        return [f"https://{name}:{url.port or 443}" for name in LOOPBACK_NAMES]
+    return [config.public_url]
+
+
+class Application:
+    """Flask, sockets and services of one process."""
+
+    def __init__(self, config: Config, services: Services) -> None:
+        self.config, self.services = config, services
+        self.flask = Flask("pingmon", static_folder=None)
+        self.flask.extensions["pingmon"] = services
+        self.sockets = SocketIO(
+            self.flask,
+            async_mode=concurrency.mode(),
+            serializer=CheckedPacket,
+            async_handlers=False,
+            transports=["websocket"],
+            allow_upgrades=False,
+            http_compression=False,
+            max_http_buffer_size=MAX_MESSAGE_BYTES,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            cors_allowed_origins=origins(config),
+        )
+        self.agents = AgentSocket(self.sockets.server, services)
+        self.grid = GridSocket(self.sockets, services, web.viewer_id)
+        self.jobs = Jobs(services)
+        self.bad_connections: Callable[[], int] = lambda: 0
+        self.not_after = 0.0
+        self.flask.secret_key = secret_file(config.data_dir / "session-key")
+        web.install(self.flask, services, self.grid.kick)
+        outside = metrics.Outside(
+            agents=lambda: self.agents.connections,
+            browsers=lambda: self.grid.connections,
+            bad_connections=lambda: self.bad_connections(),  # noqa: PLW0108 - set later, by `serve`
+            job_failures=lambda: self.jobs.failures,
+            handler_faults=lambda: self.agents.faults,
+            certificate_not_after=lambda: self.not_after,
+        )
+        self.flask.register_blueprint(metrics.blueprint(services, outside, web.may_read_metrics))
+        self.flask.wsgi_app = without_deflate(self.flask.wsgi_app)  # type: ignore[method-assign, assignment]
+
+    def start_background(self) -> threading.Thread:
+        """Start the committer (returned) and everything that goes on by itself."""
+        committer = threading.Thread(target=self.services.ingest.run, name="committer", daemon=True)
+        committer.start()
+        self.sockets.start_background_task(self.grid.run)
+        self.sockets.start_background_task(self._keep_up)
+        self.jobs.start()
+        return committer
+
+    def _keep_up(self) -> None:
+        """Notice what the command line changed in the database."""
+        while True:
+            self.sockets.sleep(REFRESH_S)
+            try:
+                self.services.registry.refresh()
+            except Exception:
+                log.exception("the directory cannot be read; the last known agents and targets stay in force")
+
+    def stop(self, committer: threading.Thread) -> None:
+        """Commit what waits, then let go of the databases."""
+        self.jobs.stop()
+        self.services.ingest.stop()
+        committer.join(STOP_PATIENCE_S)
+        self.services.registry.flush_seen()
+        self.services.close()
+
+
+def create_app(config: Config, clock: Clock | None = None) -> Application:
+    """Open the databases under `data_dir` and wire everything; raises what `open_services` raises."""
+    return Application(config, open_services(config, clock))
+
+
+def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT. Raises TlsError, SchemaError, PepperError or OSError when it cannot start."""
+    certificate, key = Path(config.tls.certificate), Path(config.tls.key)
+    chain = tls.check_pair(certificate, key)
+    context = tls.server_context(certificate, key, config.tls.minimum_version)
+    application = create_app(config)
+    application.not_after = chain.not_after
+    server = concurrency.Server(application.flask, config.server.listen, config.server.port, context)
+    application.bad_connections = lambda: server.bad_connections
+    rounds = application.services.warm_up()
+    committer = application.start_background()
+    _stop_on_signal(server)
+    log.info("serving url=%s port=%d mode=%s rounds=%d", config.public_url, server.port, concurrency.mode(), rounds)
+    server.run()
+    log.info("stopping: committing what waits")
+    application.stop(committer)
+    log.info("stopped")
+
+
+def _stop_on_signal(server: concurrency.Server) -> None:
+    def stop(_number: int, _frame: object) -> None:
+        # A signal may arrive inside the hub itself, where nothing may be switched: a thread of its own stops it.
+        threading.Thread(target=server.stop, daemon=True).start()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)

@@ -1,0 +1,53 @@
+"""The command `pingmon`: one sub-command per noun. Exit codes: 0 done, 1 refused or failed with one sentence,
+2 wrong usage, 78 the configuration cannot be used."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from pingmon.config import ConfigError
+from pingmon.services.errors import Refused
+
+from . import agents, configuration, db, demo, passphrases, pki, serve, targets, users
+from .common import CommandError
+
+EX_CONFIG = 78
+NOUNS = (serve, demo, agents, targets, passphrases, users, pki, configuration, db)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="pingmon", description="Self-hosted network latency mesh monitor: the server."
+    )
+    parser.add_argument("--version", action="version", version=f"pingmon {version('pingmon')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for noun in NOUNS:
+        noun.register(commands)
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; every refusal is one sentence on standard error."""
+    args = build_parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = args.func
+    try:
+        return command(args)
+    except ConfigError as error:
+        return _fail(str(error), EX_CONFIG)
+    except CommandError as error:
+        return _fail(str(error), error.code)
+    except Refused as error:
+        return _fail(error.message, 1)
+    except BrokenPipeError:
+        # `pingmon … | head`: the reader has what it wants.
+        sys.stderr.close()
+        return 0
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"pingmon: {message}\n")
+    return code

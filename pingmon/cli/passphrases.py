@@ -1,0 +1,83 @@
+"""`pingmon passphrases`: what lets a new agent ask for approval."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+
+from .common import CommandError, actor, add_config, add_output, print_rows, services_of
+
+COLUMNS = (
+    ("id", "ID"),
+    ("label", "LABEL"),
+    ("state", "STATE"),
+    ("uses", "USED"),
+    ("max_uses", "OF"),
+    ("legacy", "LEGACY"),
+    ("created_by", "MADE BY"),
+)
+_UNITS = {"m": 60, "h": 3_600, "d": 86_400}
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the noun to the command line."""
+    noun = subparsers.add_parser("passphrases", help="create, list, revoke passphrases")
+    verbs = noun.add_subparsers(required=True, metavar="VERB")
+    creator = verbs.add_parser("create", help="make a passphrase; it is shown once")
+    creator.add_argument("--label", default="command line", help="what it is for, such as a site")
+    creator.add_argument(
+        "--legacy",
+        action="store_true",
+        help="may be sent as it is inside TLS; needed by every agent until the sealed exchange exists",
+    )
+    creator.add_argument("--uses", type=int, default=1, help="how many agents may enrol with it (default 1)")
+    creator.add_argument("--ttl", default="24h", help="how long it can be used, such as 30m, 24h, 7d (default 24h)")
+    creator.add_argument("--output", choices=("table", "json"), default="table")
+    creator.set_defaults(func=_create)
+    lister = verbs.add_parser("list", help="all passphrases, without their secrets")
+    add_output(lister)
+    lister.set_defaults(func=_list)
+    revoker = verbs.add_parser("revoke", help="make a passphrase worthless, also for agents that use it")
+    revoker.add_argument("id", nargs="+")
+    revoker.set_defaults(func=_revoke)
+    for parser in (creator, lister, revoker):
+        add_config(parser)
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,6})([mhd])", text)
+    if match is None:
+        raise CommandError(f"--ttl {text!r} is wrong; write a number and m, h or d, such as 24h", 2)
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _create(args: argparse.Namespace) -> int:
+    ttl_s = _seconds(args.ttl)
+    with services_of(args) as services:
+        view, text = services.enrolment.create_passphrase(
+            args.label, legacy=args.legacy, max_uses=args.uses, ttl_s=ttl_s, actor=actor()
+        )
+    if args.output == "json":
+        sys.stdout.write(json.dumps(view.as_json() | {"passphrase": text}) + "\n")
+        return 0
+    sys.stdout.write(text + "\n")
+    if not args.legacy:
+        sys.stderr.write("note: no agent can use this one before the sealed exchange exists; make one with --legacy\n")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    with services_of(args) as services:
+        rows = [view.as_json() for view in services.enrolment.passphrases()]
+    print_rows(rows, COLUMNS, args.output)
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    with services_of(args) as services:
+        for passphrase_id in args.id:
+            view = services.enrolment.revoke_passphrase(passphrase_id, actor())
+            sys.stdout.write(f"revoked {view.id} ({view.label})\n")
+    return 0
