@@ -6,11 +6,13 @@ Must not know: pages, API.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask, Response, abort, current_app, request
 from flask.globals import app_ctx
+from flask_login import user_logged_out  # type: ignore[import-untyped]
 from flask_security import Security, current_user, login_user
 from flask_security.datastore import SQLAlchemySessionUserDatastore
 from flask_security.forms import LoginForm
@@ -83,8 +85,8 @@ class SignInForm(LoginForm):
     remember = None
 
 
-def install(app: Flask, services: Services) -> None:
-    """Set up sessions, CSRF protection and /login, /logout."""
+def install(app: Flask, services: Services, signed_out: Callable[[int], None]) -> None:
+    """Set up sessions, CSRF protection and /login, /logout; `signed_out` hears the number of a user who leaves."""
     app.config.from_mapping(SETTINGS)
     # One session per request, not per thread: green threads come and go within one.
     factory: Any = services.directory.session
@@ -96,7 +98,13 @@ def install(app: Flask, services: Services) -> None:
     # Flask-Security's own tokens are signed, not stored, so nobody could revoke one: cookie sessions only.
     app.login_manager.request_loader(lambda _request: None)  # type: ignore[attr-defined]
     app.before_request(_refuse_token_requests)
-    app.after_request(_commit_then_clear)
+
+    def left(_app: Flask, user: Any, **_more: Any) -> None:
+        signed_out(int(user.id))
+
+    user_logged_out.connect(left, app, weak=False)
+
+    app.after_request(_forget_cache)
 
     @app.teardown_appcontext
     def close_session(_error: BaseException | None) -> None:
@@ -112,7 +120,7 @@ def _refuse_token_requests() -> None:
         abort(400, "Authentication tokens are not given out here. Use the session cookie.")
 
 
-def _commit_then_clear(response: Response) -> Response:
+def _forget_cache(response: Response) -> Response:
     if request.endpoint == "security.logout" and request.method == "POST":
         response.headers["Clear-Site-Data"] = '"cache"'  # theme and zoom in the local storage are no secrets
     return response
@@ -125,6 +133,16 @@ def current_role() -> Role | None:
     names = {role.name.upper() for role in current_user.roles}
     held = [role for role in Role if role.name in names]
     return max(held) if held else None
+
+
+def viewer_id() -> int | None:
+    """Who looks, as a user number: for whoever keeps connections open for them. None: nobody who may."""
+    return None if current_role() is None else int(current_user.id)
+
+
+def may_read_metrics() -> bool:
+    """Whether this request comes from an admin."""
+    return current_role() is Role.ADMIN
 
 
 def current_email() -> str:

@@ -115,7 +115,8 @@ function addressPair(agent: AgentRow): HTMLElement {
 function sameName(agent: AgentRow): Child {
   if (!agent.same_name_as.length) return null;
   const others = plural(agent.same_name_as.length, "other agent has", "other agents have");
-  return h("p", { class: "warning small" }, `⚠ ${others} this name. Approve only if you know that this is the right one.`);
+  const advice = agent.state === "pending" ? " Approve only if you know that this is the right one." : "";
+  return h("p", { class: "warning small" }, `⚠ ${others} this name.${advice}`);
 }
 
 interface Step {

@@ -201,7 +201,7 @@ export class Painter {
     ctx.textAlign = "left";
     ctx.textBaseline = "middle";
     const font = g.size.h < 16 ? 10 : 13;
-    const tag = agent.state === "hold" ? "hold" : agent.connected ? "" : "off";
+    const tag = rowTag(agent);
     ctx.beginPath();
     ctx.arc(12, middle - 0.5, g.size.h < 16 ? 2.5 : 4, 0, 2 * Math.PI);
     ctx.fillStyle = ctx.strokeStyle = agent.state === "hold" ? this.colours.warn : agent.connected ? this.colours.good : this.colours.muted;
@@ -224,9 +224,9 @@ export class Painter {
     ctx.fillStyle = this.colours.muted;
     ctx.textBaseline = "alphabetic";
     ctx.textAlign = "left";
-    ctx.fillText("agents ↓", 10, g.headerH - 8);
+    ctx.fillText("agents ↓", 8, g.headerH - 8);
     ctx.textAlign = "right";
-    ctx.fillText("targets →", g.headerW - 8, g.headerH - 8);
+    ctx.fillText("targets →", g.headerW - 8, 16);
     ctx.fillStyle = this.colours.line;
     if (scrollY > 0) ctx.fillRect(0, g.headerH - 1, viewW, 1);
     if (scrollX > 0) ctx.fillRect(g.headerW - 1, 0, 1, viewH);
@@ -264,6 +264,12 @@ export class Painter {
     this.shortened.set(key, fitting);
     return fitting;
   }
+}
+
+/** What stands behind an agent's name when it is not simply measuring. */
+export function rowTag(agent: LayoutAgent): string {
+  if (agent.state === "hold") return "hold";
+  return agent.connected ? "" : "off";
 }
 
 /** As many digits as the cell has room for, never more than the measurement is worth. */

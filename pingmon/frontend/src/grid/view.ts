@@ -5,10 +5,11 @@ import { ago } from "../ui/time";
 import { onThemeChange } from "../ui/chrome";
 import { Card, type Pair } from "./card";
 import { layOut, SIZES, spotAt, type Geometry, type Spot } from "./geometry";
-import { Painter } from "./painter";
+import { Painter, rowTag } from "./painter";
 import type { Picture } from "./picture";
 import { lastInWords, STATES } from "./states";
 
+const SCROLLBAR = 16;
 const ZOOM_KEY = "pingmon.zoom";
 
 export class GridView {
@@ -71,25 +72,37 @@ export class GridView {
 
   resize(): void {
     const { agents, targets } = this.picture.layout;
-    const viewW = this.element.clientWidth || this.element.parentElement?.clientWidth || 300;
+    const viewW = this.roomAcross();
     const top = this.element.getBoundingClientRect().top + window.scrollY;
     const viewH = Math.max(220, window.innerHeight - top - 74);
     this.geometry = layOut({
       rows: this.rows.length,
       columns: this.columns.length,
-      longestRow: this.painter.widest(agents.map((agent) => agent.hostname)),
+      longestRow: this.painter.widest(agents.map((agent) => `${agent.hostname}  ${rowTag(agent)}`)),
       longestColumn: this.painter.widest(targets.map((target) => target.name)),
       viewW,
       viewH,
       chosen: this.chosenSize,
     });
-    const needsBar = this.geometry.width > viewW ? 14 : 0;
-    this.element.style.height = `${Math.min(this.geometry.height + needsBar, viewH)}px`;
+    const barBelow = this.geometry.width > viewW ? SCROLLBAR : 0;
+    const barBeside = this.geometry.height + barBelow > viewH ? SCROLLBAR : 0;
+    this.element.style.height = `${Math.min(this.geometry.height + barBelow, viewH)}px`;
+    this.element.style.width = `${Math.min(this.geometry.width + barBeside, viewW)}px`;
     this.space.style.width = `${this.geometry.width}px`;
     this.space.style.height = `${this.geometry.height}px`;
     this.element.setAttribute("aria-rowcount", String(this.rows.length + 1));
     this.element.setAttribute("aria-colcount", String(this.columns.length + 1));
     this.requestPaint();
+  }
+
+  /** What the page leaves for the grid: the parent's width without its padding and border. */
+  private roomAcross(): number {
+    const place = this.element.parentElement;
+    const page = place?.parentElement;
+    if (!place || !page) return 300;
+    const box = getComputedStyle(page);
+    const frame = place.offsetWidth - place.clientWidth + 2 * Number.parseFloat(getComputedStyle(place).paddingLeft);
+    return page.clientWidth - Number.parseFloat(box.paddingLeft) - Number.parseFloat(box.paddingRight) - frame;
   }
 
   private listen(): void {
