@@ -148,8 +148,7 @@ def serve(config: Config) -> None:
 
 def _stop_on_signal(server: concurrency.Server) -> None:
     def stop(_number: int, _frame: object) -> None:
-        # A signal may arrive inside the hub itself, where nothing may be switched: a thread of its own stops it.
-        threading.Thread(target=server.stop, daemon=True).start()
+        server.stop()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

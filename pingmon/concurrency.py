@@ -152,8 +152,20 @@ class Server:
         self.run: Callable[[], None] = start(host, port)
 
     def stop(self) -> None:
-        """Accept nothing more and let `run()` return."""
-        self._stop()
+        """Accept nothing more and let `run()` return; may be called from a signal handler."""
+        # A signal arrives inside the hub, where nothing may be switched: somebody else must do it.
+        if _mode == "eventlet":
+            import eventlet
+
+            eventlet.spawn_n(self._stop)
+        elif _mode == "gevent":
+            import gevent
+
+            gevent.spawn(self._stop)
+        else:
+            import threading
+
+            threading.Thread(target=self._stop, daemon=True).start()
 
     def _eventlet(self, host: str, port: int) -> Callable[[], None]:
         import logging
@@ -223,7 +235,14 @@ class Server:
             def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's signature
                 """Requests are counted in /metrics, not logged."""
 
-        server = make_server(host, port, self._app, threaded=True, request_handler=Handler, ssl_context=self._context)
+        import socket
+
+        # Bound here: werkzeug would print advice of its own and end the process when the port is taken.
+        self._listener = socket.create_server((host, port), family=_family(host), backlog=512)
+        server = make_server(
+            host, port, self._app, threaded=True, request_handler=Handler, ssl_context=self._context,
+            fd=self._listener.fileno(),
+        )  # fmt: skip
         self.port = int(server.port)
         self._stop = server.shutdown
         return server.serve_forever

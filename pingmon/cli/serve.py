@@ -32,6 +32,7 @@ def _serve(args: argparse.Namespace) -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # says two lines at every start, whatever it does
     # Only the server needs Flask and all that: `pingmon agents list` must not wait for it.
     from pingmon.app import serve
 

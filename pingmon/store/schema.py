@@ -68,5 +68,7 @@ def upgrade(engine: Engine, which: str) -> None:
                 f"{engine.url.database} was written by a newer pingmon (schema {current}); "
                 "install that version again or restore a backup made before the upgrade"
             )
+        if current == ScriptDirectory.from_config(cfg).get_current_head():
+            return
         cfg.attributes["connection"] = connection
         command.upgrade(cfg, "head")
