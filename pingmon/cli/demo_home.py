@@ -116,7 +116,7 @@ def check_host(port: int) -> None:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         raise CommandError(
-            f"port {port} of 127.0.0.1 cannot be had ({error.strerror}): stop what holds it (`ss -ltnp` shows it), "
+            f"port {port} of 127.0.0.1 cannot be had ({os.strerror(error.errno or 0)}): stop what holds it (`ss -ltnp` shows it), "
             f"or choose another, as in `make run PORT={port + 1}` or `pingmon demo --port {port + 1}`"
         ) from None
 

@@ -23,6 +23,7 @@ from pingmon.cli.children import die_with
 
 from . import control, inside, topology
 
+MARK = ".pingmon-lab"  # in a directory that the next lab may empty
 UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
 
 
@@ -67,11 +68,10 @@ def take_directory(directory: Path) -> int:
         raise RefusedError(
             f"a lab is running in {directory}: stop it, or give this one its own --dir and --port."
         ) from None
-    known = [directory / "ca.pem", directory / "server.toml", directory / "control.sock"]
-    contents = list(directory.iterdir())
-    if contents and not any(path.exists() for path in known):
+    if any(directory.iterdir()) and not (directory / MARK).exists():
         raise RefusedError(f"{directory} is not empty and no lab's: give --dir a directory of its own.")
     empty(directory)
+    (directory / MARK).touch()
     return lock
 
 
@@ -90,7 +90,7 @@ def take_port(port: int) -> socket.socket:
         return socket.create_server(("127.0.0.1", port), backlog=64)
     except OSError as error:
         raise RefusedError(
-            f"port {port} of 127.0.0.1 cannot be had ({error.strerror}): stop what holds it (`ss -ltnp` shows it), "
+            f"port {port} of 127.0.0.1 cannot be had ({os.strerror(error.errno or 0)}): stop what holds it (`ss -ltnp` shows it), "
             f"or choose another with `make lab PORT={port + 1}`."
         ) from None
 

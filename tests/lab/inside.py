@@ -96,7 +96,7 @@ def start_server(order: Order) -> Server:
 def start_agents(order: Order, server: Server) -> list[Agent]:
     """An agent per city, in the city's namespace, all pending."""
     url = f"wss://{address(order.topology, SERVER)}:{order.port}"
-    passphrase = server.passphrase("lab", "--max-uses", str(len(order.topology.cities)))
+    passphrase = server.passphrase("lab", "--uses", str(len(order.topology.cities)))
     agents = []
     for city in order.topology.cities:
         agent = Agent(server, order.directory / city, city, prefix=("nsenter", f"--net={NETNS / city}", "--"))

@@ -61,7 +61,7 @@ def refusal(home: Path, port: int, *prefix: str) -> tuple[int, str]:
     done = subprocess.run(
         [*prefix, *demo_words(home, port)], capture_output=True, text=True, timeout=60, env=clean_environment()
     )
-    return done.returncode, done.stderr.strip()
+    return done.returncode, done.stderr.strip().removeprefix("pingmon: ")
 
 
 def test_demo_shows_a_measured_cell_and_stops_cleanly(tmp_path: Path) -> None:
