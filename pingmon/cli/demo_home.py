@@ -115,8 +115,9 @@ def check_host(port: int) -> None:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
+        why = os.strerror(error.errno or 0)  # not error.strerror: create_server puts the address into that
         raise CommandError(
-            f"port {port} of 127.0.0.1 cannot be had ({os.strerror(error.errno or 0)}): stop what holds it (`ss -ltnp` shows it), "
+            f"port {port} of 127.0.0.1 cannot be had ({why}): stop what holds it (`ss -ltnp` shows it), "
             f"or choose another, as in `make run PORT={port + 1}` or `pingmon demo --port {port + 1}`"
         ) from None
 

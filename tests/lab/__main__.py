@@ -89,8 +89,9 @@ def take_port(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port), backlog=64)
     except OSError as error:
+        why = os.strerror(error.errno or 0)  # not error.strerror: create_server puts the address into that
         raise RefusedError(
-            f"port {port} of 127.0.0.1 cannot be had ({os.strerror(error.errno or 0)}): stop what holds it (`ss -ltnp` shows it), "
+            f"port {port} of 127.0.0.1 cannot be had ({why}): stop what holds it (`ss -ltnp` shows it), "
             f"or choose another with `make lab PORT={port + 1}`."
         ) from None
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from pingmon.cli.children import Child
 from tests.support.processes import LOOPBACK, Agent, Server, make_pki, wait_for, write_agent, write_server
 
 from . import control, forwarder, relay
@@ -25,6 +27,10 @@ from .topology import SERVER, Topology
 
 NETNS = Path("/run/netns")
 V4, V6 = "10.77.0.{}", "fd77::{}"
+
+
+class StoppedError(Exception):
+    """The developer has had enough of the lab."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +89,18 @@ def build_network(topology: Topology) -> tuple[dict[str, int], dict[bytes, str]]
     return tuns, addresses
 
 
-def start_server(order: Order) -> Server:
-    """A ready server that knows no agent yet."""
-    server = Server(order.directory, order.port)
+def start_server(order: Order, server: Server) -> None:
+    """Bring the server to where it is ready and knows no agent yet."""
     make_pki(order.directory, (*LOOPBACK, "ip:" + address(order.topology, SERVER)))
     write_server(server, listen="0.0.0.0", interval_s=order.interval_s, mesh=True)
     server.cli("db", "upgrade")
     server.start()
-    return server
 
 
-def start_agents(order: Order, server: Server) -> list[Agent]:
-    """An agent per city, in the city's namespace, all pending."""
+def start_agents(order: Order, server: Server, agents: list[Agent]) -> None:
+    """An agent per city, in the city's namespace, all pending; each is put into `agents` when it runs."""
     url = f"wss://{address(order.topology, SERVER)}:{order.port}"
     passphrase = server.passphrase("lab", "--uses", str(len(order.topology.cities)))
-    agents = []
     for city in order.topology.cities:
         agent = Agent(server, order.directory / city, city, prefix=("nsenter", f"--net={NETNS / city}", "--"))
         write_agent(
@@ -109,24 +112,24 @@ def start_agents(order: Order, server: Server) -> list[Agent]:
         )
         agent.start()
         agents.append(agent)
-    return agents
 
 
 def approve(server: Server, agents: list[Agent]) -> None:
-    """Approve each agent as soon as it has registered."""
+    """Approve all agents once they have registered."""
+    cities = [agent.hostname for agent in agents]
 
     def all_registered() -> bool:
-        states = {row["hostname"] for row in server.cli_json("agents", "list")}
-        return states >= {agent.hostname for agent in agents}
+        return {row["hostname"] for row in server.cli_json("agents", "list")} >= set(cities)
 
     wait_for(all_registered, "all agents to register", deadline_s=60)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda agent: server.cli("agents", "approve", agent.hostname), agents))
+    server.cli("agents", "approve", *cities)
 
 
 def describe(order: Order, server: Server, link: str) -> str:
     """Where to look, what there is to see, and what the developer can do to it."""
-    topology, here = order.topology, os.path.relpath(order.directory)
+    topology, here = order.topology, order.directory
+    if here.is_relative_to(Path.cwd()):
+        here = here.relative_to(Path.cwd())
     rows = [
         f"{a:>6}" + "".join("      -" if a == b else f"{topology.rtt_ms(a, b):7.1f}" for b in topology.cities)
         for a in topology.cities
@@ -171,31 +174,53 @@ def run(order: Order, listener: socket.socket, stop: int) -> int:
     for descriptor in tuns.values():
         os.close(descriptor)
     print(f"== network of {len(order.topology.cities)} cities up, starting the server", flush=True)
-    server = start_server(order)
-    print("== server ready, starting agents", flush=True)
-    agents = start_agents(order, server)
+    server = Server(order.directory, order.port)
+    agents: list[Agent] = []
+    obey(stop)
     try:
+        start_server(order, server)
+        print("== server ready, starting agents", flush=True)
+        start_agents(order, server, agents)
         approve(server, agents)
         print(describe(order, server, admin_link(server)), flush=True)
         print(f"== ready after {time.monotonic() - began:.1f} s", flush=True)
-        return _wait(server, agents, workers, stop)
+        return watch(server, agents, workers)
+    except StoppedError:
+        return 0
     finally:
-        programs = [agent.child for agent in agents] + [server.child]
-        for child in programs:
-            if child is not None and child.running:
-                child.process.terminate()
-        for child in programs:
-            if child is not None:
-                child.stop()
+        stop_all([agent.child for agent in agents] + [server.child])
 
 
-def _wait(server: Server, agents: list[Agent], workers: dict[int, str], stop: int) -> int:
-    """Until the developer stops it (0) or a part of the lab dies (1, said on stderr)."""
+def obey(stop: int) -> None:
+    """From now on StoppedError interrupts the main thread, wherever it is, once `stop` is closed at the other end."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise StoppedError
+
+    def listen() -> None:
+        select.select([stop], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    threading.Thread(target=listen, daemon=True).start()
+
+
+def stop_all(programs: list[Child | None]) -> None:
+    """End all programs at once, and not be interrupted at it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    children = [child for child in programs if child is not None]
+    for child in children:
+        if child.running:
+            child.process.terminate()
+    for child in children:
+        child.stop()
+
+
+def watch(server: Server, agents: list[Agent], workers: dict[int, str]) -> int:
+    """Until a part of the lab dies (1, said on stderr)."""
     children = [child for child in (server.child, *(agent.child for agent in agents)) if child is not None]
     while True:
-        ready, _, _ = select.select([stop], [], [], 0.5)
-        if ready:
-            return 0
+        time.sleep(0.5)
         for child in children:
             if not child.running:
                 print(f"{child.name} died; its last lines:\n{child.last_lines()}", file=sys.stderr)
