@@ -183,7 +183,7 @@ class Delivery:
             # Numbers that we have not given yet are taken (a restored snapshot of this host): never re-use them.
             _log.warning(say("the server knows more rounds than this agent; new epoch", upto=upto))
             self._ring.new_epoch()
-            upto, self._given_up = 0, 0
+            upto, self._given_up, self._in_flight = 0, 0, None
         self._cursor = upto
         self._ring.ack(upto)
 
@@ -279,7 +279,8 @@ class Delivery:
     def _refused(self, report: Report, body: Mapping[str, Any], now: float) -> bool:
         code = str(body.get("code", ""))
         self.counts.refused[code] = self.counts.refused.get(code, 0) + 1
-        self._not_before = now + _seconds(body.get("retry_after_s"), 3600.0)
+        told = _seconds(body.get("retry_after_s"), 3600.0)
+        self._not_before = now + told
         if code == ErrorCode.SEQ_GAP:
             return self._rewind(body.get("expected"), now)
         if code in _ROUNDS_AT_FAULT:
@@ -287,7 +288,7 @@ class Delivery:
             return True
         if code in (ErrorCode.STATE, ErrorCode.UNKNOWN_EVENT):
             return False
-        self._not_before = max(self._not_before, now + ERROR_RETRY_S)
+        self._not_before = now + (told or ERROR_RETRY_S)
         return True
 
     def _rewind(self, expected: object, now: float) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -66,9 +67,12 @@ class Pairs:
         with self._lock:
             known = self._pairs
             self._pairs = {}
+            times = Counter(target.name for target in targets.targets)
             for target in targets.targets:
-                key = (target.id, target.name)
-                self._pairs[key] = known.get(key) or _Pair(self._labels(target.name))
+                # Two series with the same labels would make Prometheus refuse the whole page.
+                label = target.name if times[target.name] == 1 else f"{target.name}#{target.id}"
+                key = (target.id, label)
+                self._pairs[key] = known.get(key) or _Pair(self._labels(label))
             self._order = list(self._pairs.values())
 
     def observe(self, samples: array[int], started_ms: int) -> None:

@@ -42,9 +42,7 @@ class Authority:
         builder = self._builder(subject, key.public_key(), shift=-10 * DAY if expired else 0 * DAY)
         builder = builder.add_extension(x509.SubjectAlternativeName([_san(name) for name in names]), critical=False)
         leaf = Leaf(self._folder / f"{key.private_numbers().private_value:x}.pem", self._folder / "leaf.key")
-        leaf.certificate.write_bytes(
-            builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-        )
+        leaf.certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         leaf.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

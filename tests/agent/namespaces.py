@@ -44,7 +44,7 @@ class Namespace:
             try:
                 self._enter(unprivileged)
                 outcome.append(work())
-            except BaseException as err:
+            except BaseException as err:  # noqa: BLE001 - raised again in the caller's thread
                 problem.append(err)
 
         thread = threading.Thread(target=inside)

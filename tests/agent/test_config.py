@@ -156,7 +156,7 @@ def test_a_file_that_cannot_be_read_is_named(folder: Path, name: str) -> None:
 def test_a_passphrase_file_must_hold_one_line(folder: Path, text: str) -> None:
     """Empty, too long or several lines: refused before anything is sent."""
     (folder / "passphrase").write_text(text)
-    with pytest.raises(ConfigError, match="must hold one line with the passphrase; create one on the server$"):
+    with pytest.raises(ConfigError, match=r"must hold one line with the passphrase; create one on the server$"):
         load(written(folder, GOOD), env={})
 
 

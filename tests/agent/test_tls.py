@@ -107,7 +107,8 @@ def test_a_certificate_for_another_name(authority: Authority, serve: Serve, host
 
     assert error.fault is Fault.WRONG_NAME
     assert str(error) == (
-        f"the certificate of {host}:{port} is for another name; use a name from it in server.url, or issue one for {host}"
+        f"the certificate of {host}:{port} is for another name; "
+        f"use a name from it in server.url, or issue one for {host}"
     )
 
 
@@ -118,7 +119,9 @@ def test_an_expired_certificate(authority: Authority, serve: Serve) -> None:
     error = refused(authority, port)
 
     assert error.fault is Fault.EXPIRED
-    expected = f"the certificate of 127.0.0.1:{port} has expired; renew it on the server, or correct the clock of this host"
+    expected = (
+        f"the certificate of 127.0.0.1:{port} has expired; renew it on the server, or correct the clock of this host"
+    )
     assert str(error) == expected
 
 

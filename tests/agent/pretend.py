@@ -1,0 +1,126 @@
+"""The test's end of pretend_server.py, and an agent process beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .certificates import Leaf
+
+AGENT_ID = "6f1c2f9e-0000-4000-8000-000000000001"
+APPROVED = {
+    "state": "approved",
+    "agent_id": AGENT_ID,
+    "upto": 0,
+    "targets_rev": 1,
+    "limits": {"bytes": 65536, "rounds": 64, "samples": 8000, "spread_s": 1},
+}
+
+
+def targets(*addresses: str, revision: int = 1, interval_s: float = 0.2) -> dict[str, Any]:
+    """An update_targets payload."""
+    rows = [{"id": n, "name": f"t{n}", "address": address} for n, address in enumerate(addresses, 1)]
+    facts = {"agent_id": AGENT_ID, "revision": revision, "issued_at": 0, "interval_s": interval_s, "sig": ""}
+    return {**facts, "targets": rows}
+
+
+class PretendServer:
+    """Starts the server process; `wait` for what it sees, `tell` it what to do."""
+
+    def __init__(self, leaf: Leaf, port: int = 0) -> None:
+        script = Path(__file__).with_name("pretend_server.py")
+        command = [sys.executable, str(script), str(leaf.certificate), str(leaf.key), str(port)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._seen: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.port = int(self.wait("port")["port"])
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._seen.put(json.loads(line))
+
+    def wait(
+        self, what: str, timeout_s: float = 10.0, where: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> dict[str, Any]:
+        """The next thing of this kind; other things on the way are passed over."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                seen = self._seen.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no {what} within {timeout_s} s") from None
+            if seen["what"] == what and where(seen):
+                return seen
+
+    def nothing(self, what: str, during_s: float) -> bool:
+        """True if no such thing happens for a while."""
+        try:
+            self.wait(what, during_s)
+        except AssertionError:
+            return True
+        return False
+
+    def tell(self, do: str, **order: object) -> None:
+        """Give an order."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **order}) + "\n")
+        self._process.stdin.flush()
+
+    def close(self) -> None:
+        """Kill it, as a crash would."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join(3)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+
+class AgentProcess:
+    """`pingmon-agent run` with a configuration made for the test."""
+
+    def __init__(self, folder: Path, port: int, ca: Path, *flags: str, host: str = "127.0.0.1", **env: str) -> None:
+        (folder / "passphrase").write_text("open sesame\n")
+        self.config = folder / "agent.toml"
+        self.config.write_text(
+            f'[server]\nurl = "wss://{host}:{port}"\nca_file = "{ca}"\npassphrase_file = "{folder}/passphrase"\n'
+            '[agent]\nhostname = "probe-1"\n[metrics]\nlisten = ""\n'
+        )
+        self.log = folder / "agent.log"
+        self._log_file = self.log.open("w")
+        command = [sys.executable, "-m", "pingmon_agent", "run", "--config", str(self.config), *flags]
+        environment = {**os.environ, **{f"PINGMON_AGENT_{key.upper()}": value for key, value in env.items()}}
+        self.process = subprocess.Popen(command, stderr=self._log_file, env=environment)
+
+    def wait_log(self, text: str, timeout_s: float = 10.0) -> str:
+        """The first log line with `text`."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for line in self.log.read_text().splitlines():
+                if text in line:
+                    return line
+            time.sleep(0.05)
+        raise AssertionError(f"no {text!r} in the log:\n{self.log.read_text()}")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """(exit code, seconds it took)."""
+        begun = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(10)
+        self._log_file.close()
+        return code, time.monotonic() - begun

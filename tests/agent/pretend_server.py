@@ -1,0 +1,98 @@
+"""A small real Socket.IO server over TLS, driven line by line: `python pretend_server.py CERT KEY PORT`.
+
+Reads JSON commands from stdin, writes what it sees as JSON lines to stdout. It has no mind of its own: the test says
+how the next handshakes and reports are answered. Runs in a process of its own, as a server does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+import sys
+import threading
+from typing import Any
+
+import socketio
+from werkzeug.serving import BaseWSGIServer, make_server
+
+AGENT = "/agent"
+_say_lock = threading.Lock()
+
+
+def say(what: str, **facts: object) -> None:
+    """One line for the test."""
+    with _say_lock:
+        print(json.dumps({"what": what, **facts}), flush=True)
+
+
+class Pretend:
+    """Answers by script and tells all."""
+
+    def __init__(self) -> None:
+        self.sio = socketio.Server(async_mode="threading", async_handlers=False, ping_interval=5, ping_timeout=5)
+        self.handshake_answer: Any = {"state": "pending", "registration_id": "r", "retry_after_s": 60}
+        self.answer_reports = True
+        self.report_answer: Any = None
+        self.upto = 0
+        self.sid = ""
+        self.sio.on("connect", self.connected, namespace=AGENT)
+        self.sio.on("disconnect", lambda sid, *_: say("disconnect"), namespace=AGENT)
+        self.sio.on("handshake", self.handshake, namespace=AGENT)
+        self.sio.on("monitoring_data", self.report, namespace=AGENT)
+
+    def connected(self, sid: str, environ: dict[str, Any], *_: object) -> None:
+        """Remember the last client."""
+        self.sid = sid
+        say("connect", origin=environ.get("HTTP_ORIGIN"))
+
+    def handshake(self, sid: str, data: object) -> object:
+        """Answer as told."""
+        say("handshake", data=data)
+        answer = self.handshake_answer
+        return {**answer, "upto": self.upto} if answer and answer.get("state") == "approved" else answer
+
+    def report(self, sid: str, data: Any) -> object:
+        """Commit, or answer as told."""
+        say("report", data=data)
+        if self.report_answer is not None:
+            answer, self.report_answer = self.report_answer, None
+            return answer
+        self.upto = data["rounds"][-1]["seq"]
+        if not self.answer_reports:
+            raise RuntimeError("no acknowledgement, as told")
+        return {"ok": True, "upto": self.upto, "dup": 0}
+
+    def command(self, order: dict[str, Any]) -> None:
+        """One order of the test."""
+        match order.pop("do"):
+            case "set":
+                for key, value in order.items():
+                    setattr(self, key, value)
+            case "push":
+                self.sio.emit("handshake", order["body"], to=self.sid, namespace=AGENT)
+            case "targets":
+                ack = lambda *answer: say("targets_ack", data=answer)  # noqa: E731
+                self.sio.emit("update_targets", order["body"], to=self.sid, namespace=AGENT, callback=ack)
+            case "kick":
+                self.sio.disconnect(self.sid, namespace=AGENT)
+        say("done")
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+    pretend = Pretend()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[1], sys.argv[2])
+    port = int(sys.argv[3])
+    app = socketio.WSGIApp(pretend.sio)
+    server: BaseWSGIServer = make_server("127.0.0.1", port, app, threaded=True, ssl_context=context)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    say("port", port=server.server_port)
+    for line in sys.stdin:
+        pretend.command(json.loads(line))
+
+
+if __name__ == "__main__":
+    main()
