@@ -1,0 +1,110 @@
+"""The API does what it says, seen through the services it acts on."""
+
+from __future__ import annotations
+
+from array import array
+
+from pingmon.store.rounds import StoredRound
+
+from .site import Site
+
+
+def test_the_way_of_an_agent(site: Site) -> None:
+    """pending -> approved -> hold -> approved -> blacklisted -> gone, each step visible and in the audit log's name."""
+    admin = site.visitor("admin")
+    uid = site.pending_agent("probe-1")
+    states = [admin.api("GET", f"/api/v1/agents/{uid}")["state"]]
+    for verb in ("approve", "hold", "release", "reject"):
+        states.append(admin.api("POST", f"/api/v1/agents/{uid}/{verb}", {})["state"])
+    decided = admin.api("GET", "/api/v1/agents/probe-1")
+    admin.api("DELETE", f"/api/v1/agents/{uid}", status=204)
+
+    assert states == ["pending", "approved", "hold", "approved", "blacklisted"]
+    assert decided["decided_by"] == "admin@example.net"
+    assert admin.api("GET", "/api/v1/agents") == {"agents": []}
+
+
+def test_a_step_that_does_not_fit_is_409(site: Site) -> None:
+    """The state machine's own words reach the user."""
+    admin = site.visitor("admin")
+    uid = site.pending_agent("probe-1")
+    refused = admin.api("POST", f"/api/v1/agents/{uid}/release", {}, 409)
+
+    assert refused["message"] == "probe-1 is pending; only an agent on hold can be released"
+
+
+def test_putting_the_same_list_again_changes_nothing(site: Site) -> None:
+    """PUT is idempotent: no new revision, so no agent is bothered."""
+    operator = site.visitor("operator")
+    wanted = {"targets": [{"name": "b", "address": "192.0.2.2"}, {"name": "a", "address": "2001:db8::1"}]}
+    first = operator.api("PUT", "/api/v1/targets", wanted)
+    before = site.application.services.registry.snapshot.revision
+    second = operator.api("PUT", "/api/v1/targets", wanted)
+
+    assert [t["name"] for t in first["targets"]] == ["b", "a"]
+    assert second == first
+    assert site.application.services.registry.snapshot.revision == before
+
+
+def test_a_target_keeps_its_id_when_it_is_renamed(site: Site) -> None:
+    """History hangs on the id."""
+    operator = site.visitor("operator")
+    made = operator.api("POST", "/api/v1/targets", {"name": "old", "address": "192.0.2.1"}, 201)
+    changed = operator.api("PATCH", f"/api/v1/targets/{made['id']}", {"name": "new", "address": "192.0.2.8"})
+
+    assert changed == {"id": made["id"], "name": "new", "address": "192.0.2.8", "agent_id": None}
+    operator.api("DELETE", f"/api/v1/targets/{made['id']}", status=204)
+    assert operator.api("GET", "/api/v1/targets") == {"targets": []}
+
+
+def test_a_passphrase_is_shown_once(site: Site) -> None:
+    """The clear text is in the answer that makes it, opens the door, and is nowhere afterwards."""
+    admin = site.visitor("admin")
+    asked = {"label": "site B", "legacy": True, "max_uses": 2, "ttl_s": 3600}
+    made = admin.api("POST", "/api/v1/passphrases", asked, 201)
+    site.pending_agent("probe-1", passphrase=made["clear"])
+    listed = admin.request("GET", "/api/v1/passphrases")
+    (entry,) = listed.get_json()["passphrases"]
+
+    assert made["clear"] not in listed.text
+    assert (entry["label"], entry["uses"], entry["max_uses"], entry["created_by"]) == (
+        "site B",
+        1,
+        2,
+        "admin@example.net",
+    )
+    revoked = admin.api("DELETE", f"/api/v1/passphrases/{entry['id']}")
+    assert revoked["state"] == "revoked"
+
+
+def test_monitoring_and_grid_show_exactly_what_was_reported(site: Site) -> None:
+    """One round in, its values out, under both names of agent and target."""
+    services, viewer = site.application.services, site.visitor("viewer")
+    uid = site.pending_agent("probe-1")
+    services.registry.approve(uid, "test")
+    one = services.registry.add_target("one", "192.0.2.1", "test")
+    two = services.registry.add_target("two", "192.0.2.2", "test")
+    agent = services.registry.agent(uid)
+    columns = services.registry.snapshot.sets[agent.no]
+    values = {one.id: 12_345, two.id: -1}
+    stored = StoredRound(
+        agent_no=agent.no, epoch="e", seq=1, started_ms=site.clock.now_ms - 1500, revision=columns.revision, flags=0,
+        received_ms=site.clock.now_ms, samples=array("i", [values[i] for i in columns.target_ids]),
+    )  # fmt: skip
+    services.recent.add(stored, columns.target_ids)
+    services.grid.add(stored, columns.target_ids)
+    pair = viewer.api("GET", f"/monitoring/{uid}/{one.id}")
+    grid = viewer.api("GET", "/api/v1/grid")
+
+    at = (site.clock.now_ms - 1500) / 1000
+    assert pair == {
+        "agent": "probe-1",
+        "target": "one",
+        "interval_s": 5.0,
+        "samples": [{"timestamp": at, "rtt_ms": 12.345, "status": "ok"}],
+    }
+    assert viewer.api("GET", "/monitoring/probe-1/192.0.2.1") == pair
+    assert viewer.api("GET", "/monitoring/probe-1/two")["samples"] == [
+        {"timestamp": at, "rtt_ms": None, "status": "timeout"}
+    ]
+    assert (grid["rtt_ms"], grid["state"]) == ([[12.345, None]], [["ok", "lossy"]])
