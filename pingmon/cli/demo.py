@@ -136,15 +136,16 @@ class Demo:
 
     def _show(self) -> None:
         accounts, now_ms = self.services.accounts, self.services.clock.wall_ms()
+        own = Path(sys.executable).with_name("pingmon")
         _say(f"first coloured cell {time.monotonic() - self.began:.1f} s after the start")
-        print(f"\n  grid            {self.home.url}/    (the certificate is private: trust {self.home.anchor})")
+        print(f"\n  grid            {self.home.url}/    (the certificate is private: trust {_short(self.home.anchor)})")
         if accounts.has_admin():
             print("  sign in         with the e-mail and password you chose")
         else:
             link = f"{self.home.url}/welcome/{accounts.create_link(now_ms)}"
             print(f"  administrator   {link}    (one use, one hour, this machine only)")
-        print(f"  command line    pingmon agents list --config {self.home.server_config}")
-        print(f"  logs            {self.home.directory}/server.log, agent.log")
+        print(f"  command line    {_short(own)} agents list --config {_short(self.home.server_config)}")
+        print(f"  logs            {_short(self.home.directory)}/server.log, agent.log")
         print("  stop            Ctrl-C\n", flush=True)
 
     def _wait_for(self, what: str, ready: Callable[[], bool], timeout_s: float = START_S) -> None:
@@ -164,6 +165,11 @@ class Demo:
                 )
         if not happened:
             raise CommandError(f"waited {timeout_s:g} s for {what} in vain: read the logs in {self.home.directory}")
+
+
+def _short(path: Path) -> Path:
+    """Relative where it lies below the current directory, for lines that people copy."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _say(text: str) -> None:
