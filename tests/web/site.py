@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from pingmon_agent.wire.contract import Handshake
 BASE = "https://127.0.0.1:8443"
 PASSWORD = "correct horse battery 7"
 ROLES = ("viewer", "operator", "admin")
+
+
+@cache
+def _hashed() -> str:
+    """The hash of PASSWORD: made once, it takes long by design."""
+    return hash_password(PASSWORD)
 
 
 class MovableClock:
@@ -49,7 +56,7 @@ class Visitor:
         if csrf and method not in ("GET", "HEAD") and self._csrf:
             headers.setdefault("X-XSRF-Token", self._csrf)
         response = self._client.open(
-            path, method=method, base_url=options.pop("base_url", BASE), headers=headers,
+            path, method=method, buffered=True, base_url=options.pop("base_url", BASE), headers=headers,
             environ_base={"REMOTE_ADDR": self._address}, **options,
         )  # fmt: skip
         found = re.search(r'name="csrf-token" content="([^"]+)"', response.text) if response.is_json is False else None
@@ -95,9 +102,7 @@ class Site:
 
     def add_user(self, email: str, roles: tuple[str, ...]) -> None:
         """One more account."""
-        made = self.application.services.accounts.create_user(
-            email, hash_password(PASSWORD), roles, "test", self.clock.now_ms
-        )
+        made = self.application.services.accounts.create_user(email, _hashed(), roles, "test", self.clock.now_ms)
         assert made is not None
 
     def link(self) -> str:

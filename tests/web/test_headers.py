@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import pingmon
+from pingmon.store.models import Target
 
 from .site import Site, open_site
 
@@ -74,8 +75,6 @@ def test_a_hostile_name_is_text_everywhere(site: Site) -> None:
     """What got into the database by another way is still only text in the pages (39)."""
     services = site.application.services
     with services.registry.change() as tx:
-        from pingmon.store.models import Target
-
         tx.add_target(Target(name="<script>alert(1)</script>", address="192.0.2.1", created_ms=0))
     admin = site.visitor("admin")
 

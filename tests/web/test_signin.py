@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
 import pytest
+from sqlmodel import col, select
 
 from pingmon.adapters.web.credentials import clean_email, clean_password
 from pingmon.services.errors import Invalid
+from pingmon.store.models import User
 
-from .site import PASSWORD, Site, Visitor
+from .site import BASE, PASSWORD, Site, Visitor
 
 KNOWN = {"email": "admin@example.net", "password": PASSWORD}
 SHORT = "The password is too short: use 12 characters or more, such as four random words."
@@ -72,7 +76,9 @@ def test_next_never_leads_off_the_site(site: Site, target: str) -> None:
                              data={"email": "admin@example.net", "password": PASSWORD})  # fmt: skip
 
     assert 'action="/login"' in page.text
-    assert answer.headers.get("Location", "/") == "/"
+    led_to = answer.headers.get("Location", "/")
+    assert "\\" not in led_to
+    assert urljoin(f"{BASE}/login", led_to).startswith(f"{BASE}/")
 
 
 def test_a_page_asked_for_is_where_sign_in_leads(site: Site) -> None:
@@ -101,9 +107,7 @@ def test_a_deactivated_user_is_out_at_once(site: Site) -> None:
     """The cookie of somebody who was switched off opens nothing."""
     visitor = site.visitor("viewer")
     with site.application.services.directory.session() as session:
-        from pingmon.store.models import User
-
-        user = session.query(User).filter_by(email="viewer@example.net").one()
+        user = session.scalars(select(User).where(col(User.email) == "viewer@example.net")).one()
         user.active = False
         session.commit()
 

@@ -44,9 +44,7 @@ def clean_password(text: str) -> str:
     """The password in the form that is hashed; raises Invalid with what is missing."""
     password = unicodedata.normalize("NFKD", text)
     if len(password) < PASSWORD_MIN:
-        raise Invalid(
-            f"The password is too short: use {PASSWORD_MIN} characters or more, for example four random words."
-        )
+        raise Invalid(f"The password is too short: use {PASSWORD_MIN} characters or more, such as four random words.")
     if len(password) > PASSWORD_MAX:
         raise Invalid(f"The password is too long: use at most {PASSWORD_MAX} characters.")
     lowered = password.lower()
