@@ -1,0 +1,132 @@
+"""The command line, in a process of its own: what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pingmon.services.bundle import Services
+
+from .conftest import hello, passphrase
+
+
+@pytest.fixture
+def config_file(services: Services, tmp_path: Path) -> Path:
+    path = tmp_path / "server.toml"
+    path.write_text(f'[server]\ndata_dir = "{services.config.data_dir}"\n')
+    return path
+
+
+def pingmon(config: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pingmon", *words, "--config", str(config)], capture_output=True, text=True, input=stdin
+    )
+
+
+def test_agents_are_approved_by_hostname(config_file: Path, services: Services) -> None:
+    """List, approve, list again: what a first-time user does."""
+    services.enrolment.greet(hello(passphrase(services)), "192.0.2.1")
+
+    before = json.loads(pingmon(config_file, "agents", "list", "--output", "json").stdout)
+    done = pingmon(config_file, "agents", "approve", "probe-1")
+    after = json.loads(pingmon(config_file, "agents", "list", "--output", "json", "--state", "approved").stdout)
+
+    assert [a["state"] for a in before] == ["pending"]
+    assert (done.returncode, done.stdout) == (0, f"probe-1 {before[0]['id']}: approved\n")
+    assert [a["agent_id"] for a in after] == [before[0]["id"]]
+    services.registry.refresh()
+    assert services.registry.agent("probe-1").decided_by.startswith("cli:")  # type: ignore[union-attr]
+
+
+def test_targets_go_out_and_come_in(config_file: Path) -> None:
+    """`export` prints what `import` reads; comments and blank lines are allowed."""
+    text = "# ours\ngw,192.0.2.254\n\n2001:db8::1\n"
+
+    put = pingmon(config_file, "targets", "import", "-", stdin=text)
+    out = pingmon(config_file, "targets", "export")
+
+    assert (put.returncode, put.stdout) == (0, "2 targets are in force\n")
+    assert out.stdout == "gw,192.0.2.254\n2001:db8::1,2001:db8::1\n"
+    assert pingmon(config_file, "targets", "import", "-", stdin=out.stdout).returncode == 0
+    assert pingmon(config_file, "targets", "export").stdout == out.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (
+            ("agents", "approve", "nobody"),
+            1,
+            "pingmon: there is no agent 'nobody'; `pingmon agents list` shows ids and hostnames\n",
+        ),
+        (
+            ("targets", "add", "x", "300.1.1.1"),
+            1,
+            "pingmon: '300.1.1.1' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1\n",
+        ),
+        (
+            ("targets", "import", "/nonexistent"),
+            1,
+            "pingmon: /nonexistent cannot be read (No such file or directory); name a file with lines `name,address`\n",
+        ),
+        (
+            ("passphrases", "create", "--ttl", "soon"),
+            2,
+            "pingmon: --ttl 'soon' is wrong; write a number and m, h or d, such as 24h\n",
+        ),
+        (
+            ("passphrases", "revoke", "00000000"),
+            1,
+            "pingmon: there is no passphrase '00000000'; `pingmon passphrases list` shows their ids\n",
+        ),
+    ],
+)
+def test_refusals_are_one_sentence(config_file: Path, words: tuple[str, ...], code: int, sentence: str) -> None:
+    """Exit code and text are for scripts and people alike; never a traceback."""
+    done = pingmon(config_file, *words)
+
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", sentence)
+
+
+def test_a_passphrase_is_printed_once(config_file: Path) -> None:
+    """Standard output holds the secret alone, so it can be piped into a file; lists never show it."""
+    made = pingmon(config_file, "passphrases", "create", "--legacy", "--label", "site A", "--uses", "3")
+    listed = json.loads(pingmon(config_file, "passphrases", "list", "--output", "json").stdout)
+
+    secret = made.stdout.strip()
+    assert secret.startswith("pml-")
+    assert [(p["label"], p["max_uses"], p["state"]) for p in listed] == [("site A", 3, "usable")]
+    assert secret.split("-")[2] not in json.dumps(listed)
+
+
+def test_a_passphrase_nobody_can_use_yet_says_so(config_file: Path) -> None:
+    """Without --legacy there is a note, for the sealed exchange does not exist yet."""
+    assert "make one with --legacy" in pingmon(config_file, "passphrases", "create").stderr
+
+
+def test_configuration_errors_have_their_own_code(tmp_path: Path) -> None:
+    """78, as sysexits.h has it, so that a unit file need not restart for ever."""
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[server]\nprot = 1\n")
+
+    done = pingmon(bad, "serve")
+
+    assert done.returncode == 78
+    assert done.stderr == ("pingmon: server.prot is not a setting; [server] has listen, port, public_url, data_dir\n")
+
+
+def test_a_terminal_never_obeys_a_hostname(config_file: Path, services: Services) -> None:
+    """Control characters that got into the database are printed as question marks."""
+    services.enrolment.greet(hello(passphrase(services)), "192.0.2.1")
+    with services.directory.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE agents SET hostname = 'a\x1b[31mb', version = '1\n2'")
+
+    out = pingmon(config_file, "agents", "list").stdout
+
+    assert "\x1b" not in out
+    assert "a?[31mb" in out
+    assert len(out.splitlines()) == 2

@@ -1,0 +1,193 @@
+"""The last hour in memory, and the picture made of it."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pingmon.services.bundle import Services
+from pingmon.services.grid import CellState
+from pingmon.services.recent import KEEP_MS, Recent
+from pingmon.store.rounds import FLAG_DISTURBED, StoredRound
+
+from .conftest import Approve, FakeClock
+
+NOW = 1_800_000_000_000
+
+
+def stored(started_ms: int, *values: int, revision: int = 1, agent_no: int = 1, flags: int = 0) -> StoredRound:
+    return StoredRound(
+        agent_no=agent_no,
+        epoch="e",
+        seq=1,
+        started_ms=started_ms,
+        revision=revision,
+        flags=flags,
+        received_ms=started_ms,
+        samples=array("i", values),
+    )
+
+
+def test_a_pair_is_read_across_target_sets() -> None:
+    """A pair keeps its hour although its column moved when targets changed."""
+    recent = Recent()
+    recent.add(stored(NOW, 10, 20, revision=1), (7, 8))
+    recent.add(stored(NOW + 5000, 21, 30, revision=2), (8, 9))
+
+    assert recent.pair(1, 8, 0) == [(NOW, 20, 0), (NOW + 5000, 21, 0)]
+    assert recent.pair(1, 9, 0) == [(NOW + 5000, 30, 0)]
+    assert recent.pair(2, 8, 0) == []
+
+
+def test_late_rounds_stand_where_they_belong() -> None:
+    """Data that waited at the agent is sorted in, not appended."""
+    recent = Recent()
+    for at in (NOW, NOW + 10_000, NOW + 5_000):
+        recent.add(stored(at, 1), (7,))
+
+    assert [at for at, _, _ in recent.pair(1, 7, 0)] == [NOW, NOW + 5_000, NOW + 10_000]
+
+
+@given(st.lists(st.integers(0, 3 * KEEP_MS), max_size=60), st.integers(1, 4))
+def test_trimming_never_takes_the_last_hour(offsets: list[int], width: int) -> None:
+    """Whatever came in and in whichever order, the last hour of every pair stays complete."""
+    recent = Recent()
+    ids = tuple(range(width))
+    for offset in offsets:
+        recent.add(stored(NOW - offset, *([offset] * width)), ids)
+    since = NOW - KEEP_MS
+    before = [recent.pair(1, target, since) for target in ids]
+
+    recent.trim(NOW)
+
+    assert [recent.pair(1, target, since) for target in ids] == before
+
+
+def test_trimming_gives_memory_back() -> None:
+    """A day of rounds does not stay in memory."""
+    recent = Recent()
+    for i in range(2000):
+        recent.add(stored(NOW + i * 5000, 1, 2, 3), (1, 2, 3))
+        recent.trim(NOW + i * 5000)
+
+    assert recent.samples <= 3 * (720 + 61)
+
+
+@pytest.fixture
+def row(services: Services, approve: Approve) -> Services:
+    """One approved agent with targets a and b."""
+    services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
+    approve()
+    return services
+
+
+def feed(services: Services, clock: FakeClock, *columns: tuple[int, ...], flags: int = 0) -> None:
+    agent_no = services.grid.layout.agents[0].no
+    current = services.registry.snapshot.sets[agent_no]
+    for column in columns:
+        clock.advance(5)
+        services.grid.add(
+            stored(clock.now_ms, *column, agent_no=agent_no, revision=current.revision, flags=flags),
+            current.target_ids,
+        )
+
+
+def states(services: Services) -> list[str]:
+    return list(services.grid.picture_json()["state"][0])
+
+
+@pytest.mark.parametrize(
+    ("samples", "state"),
+    [
+        ([1000], "ok"),
+        ([50_000], "slow"),
+        ([200_000], "bad"),
+        ([1000, -1], "lossy"),
+        ([1000, -1, -3], "lossy"),
+        ([1000, -1, -3, -1], "down"),
+        ([-1, -1, -1, 1000], "lossy"),
+        ([-1, *[1000] * 12], "ok"),
+        ([-1, *[1000] * 11], "lossy"),
+        ([-4], "error"),
+        ([-5], "error"),
+        ([-2], "none"),
+    ],
+)
+def test_a_cell_says_what_its_last_rounds_were(row: Services, clock: FakeClock, samples: list[int], state: str) -> None:
+    """One loss makes lossy, three in a row make down, twelve good ones heal."""
+    feed(row, clock, *[(sample, 1) for sample in samples])
+
+    assert states(row) == [state, "ok", "none"]
+
+
+def test_a_disturbed_round_proves_no_loss(row: Services, clock: FakeClock) -> None:
+    """What a starved agent did not receive is not held against the network."""
+    feed(row, clock, (1000, 1000))
+    feed(row, clock, (-1, 1000), (-1, 1000), (-1, 1000), flags=FLAG_DISTURBED)
+
+    assert states(row)[0] == "ok"
+    assert row.grid.picture_json()["loss"][0][0] == 0.0
+
+
+def test_a_silent_agent_turns_stale(row: Services, clock: FakeClock) -> None:
+    """After three intervals without a round nobody believes the old colours; cells never measured stay empty."""
+    feed(row, clock, (1000, -2))
+    clock.advance(15)
+    assert states(row) == ["ok", "none", "none"]
+
+    clock.advance(1)
+
+    assert states(row) == ["stale", "none", "none"]
+
+
+def test_loss_is_the_share_of_the_last_twelve(row: Services, clock: FakeClock) -> None:
+    """The number beside the colour is plain arithmetic."""
+    feed(row, clock, *[(-1, 1)] * 3, *[(5, 1)] * 9)
+
+    assert row.grid.picture_json()["loss"][0] == [0.25, 0.0, None]
+
+
+def test_a_cell_survives_a_change_of_targets(row: Services, clock: FakeClock) -> None:
+    """Adding a target does not blank the picture, removing one moves the others to their new place."""
+    feed(row, clock, (1000, -1), (1000, -1), (1000, -1))
+    row.registry.add_target("c", "192.0.2.12", "test")
+    assert states(row) == ["ok", "down", "none", "none"]
+
+    row.registry.remove_target("a", "test")
+    feed(row, clock, (-1, 7))
+
+    assert [t["name"] for t in row.grid.picture_json()["targets"]] == ["b", "probe-1", "c"]
+    assert states(row) == ["down", "none", "ok"]
+
+
+def test_late_data_does_not_repaint_the_picture(row: Services, clock: FakeClock) -> None:
+    """Rounds from an outage fill the history; the grid goes on showing now."""
+    feed(row, clock, (1000, 1000))
+    agent_no = row.grid.layout.agents[0].no
+    current = row.registry.snapshot.sets[agent_no]
+
+    late = stored(clock.now_ms - 60_000, -1, -1, agent_no=agent_no, revision=current.revision)
+    row.grid.add(late, current.target_ids)
+
+    assert states(row)[:2] == ["ok", "ok"]
+
+
+def test_rows_for_browsers_have_one_value_and_state_per_column(row: Services, clock: FakeClock) -> None:
+    """Bytes and layout always have the same width."""
+    feed(row, clock, (1234, -1))
+    picture = row.grid.row(row.grid.layout.agents[0].no, clock.now_ms)
+
+    assert picture.last.tolist() == [1234, -1, -2]
+    assert list(picture.states) == [CellState.OK, CellState.LOSSY, CellState.NONE]
+
+
+def test_held_agents_keep_their_row_and_rejected_ones_go(row: Services) -> None:
+    """The picture shows whom we measure with."""
+    row.registry.hold("probe-1", "test")
+    assert [a["state"] for a in row.grid.layout_json()["agents"]] == ["hold"]
+
+    row.registry.reject("probe-1", "test")
+    assert row.grid.layout_json()["agents"] == []

@@ -1,0 +1,201 @@
+"""Agents, targets and the sets that agents are told to ping."""
+
+from __future__ import annotations
+
+import pytest
+
+from pingmon.services.bundle import Services
+from pingmon.services.errors import Conflict, Invalid, NotFound
+from pingmon_agent.wire.contract import State
+
+from .conftest import Approve, FakeClock, hello, passphrase
+
+
+def names(services: Services, agent_no: int) -> list[str]:
+    return [t.name for t in services.registry.message_for(agent_no).targets]
+
+
+def test_approved_agents_ping_each_other_but_not_themselves(services: Services, approve: Approve) -> None:
+    """In a mesh every approved agent is a target of all the others."""
+    one, two = approve("one", "192.0.2.1"), approve("two", "192.0.2.2")
+    services.registry.add_target("gw", "192.0.2.254", "test")
+
+    assert names(services, one.no) == ["two", "gw"]
+    assert names(services, two.no) == ["one", "gw"]
+
+
+def test_a_change_tells_the_agents_it_concerns(services: Services, approve: Approve) -> None:
+    """Listeners hear of exactly the agents whose state or set changed, and each set gets a new revision."""
+    agent = approve()
+    heard: list[frozenset[int]] = []
+    services.registry.listeners.append(heard.append)
+    before = services.registry.snapshot.sets[agent.no].revision
+
+    services.registry.add_target("gw", "192.0.2.254", "test")
+
+    assert heard == [frozenset({agent.no})]
+    assert services.registry.snapshot.sets[agent.no].revision == before + 1
+
+
+def test_a_new_address_is_a_new_revision(services: Services, approve: Approve) -> None:
+    """A set never changes under its revision, not even the address of one target in it."""
+    agent = approve()
+    target = services.registry.add_target("gw", "192.0.2.254", "test")
+    before = services.registry.message_for(agent.no)
+
+    services.registry.change_target(str(target.id), "test", address="192.0.2.253")
+    after = services.registry.message_for(agent.no)
+
+    assert after.revision == before.revision + 1
+    assert [t.address for t in after.targets] == ["192.0.2.253"]
+    assert after.targets[0].id == before.targets[0].id
+
+
+def test_the_same_list_again_changes_nothing(services: Services, approve: Approve) -> None:
+    """Putting the whole list is idempotent: no revision, no push."""
+    agent = approve()
+    services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
+    before = services.registry.snapshot
+
+    services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
+
+    assert services.registry.snapshot is before
+    assert names(services, agent.no) == ["a", "b"]
+
+
+def test_putting_a_list_keeps_the_ids_of_what_stays(services: Services) -> None:
+    """History belongs to an id, so a name that stays keeps it."""
+    first = services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
+
+    second = services.registry.put_targets([("c", "192.0.2.12"), ("b", "192.0.2.99")], "test")
+
+    assert [(t.name, t.address) for t in second] == [("b", "192.0.2.99"), ("c", "192.0.2.12")]
+    assert second[0].id == first[1].id
+    assert second[1].id not in {t.id for t in first}
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("300.1.1.1", "'300.1.1.1' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
+        ("2130706433", "'2130706433' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
+        ("0x7f.1", "'0x7f.1' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
+        ("a b", "'a b' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
+        ("", "'' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
+        ("224.0.0.1", "'224.0.0.1' is not the address of one host; give a unicast address"),
+        ("ff02::1", "'ff02::1' is not the address of one host; give a unicast address"),
+        ("0.0.0.0", "'0.0.0.0' is not the address of one host; give a unicast address"),
+        ("255.255.255.255", "'255.255.255.255' is not the address of one host; give a unicast address"),
+        ("fe80::1%eth0", "'fe80::1%eth0' carries a zone (%...); give an address that is the same on every agent"),
+    ],
+)
+def test_what_is_no_address_is_refused(services: Services, address: str, sentence: str) -> None:
+    """A target that cannot be pinged is refused with its reason, and nothing is saved."""
+    with pytest.raises(Invalid) as caught:
+        services.registry.add_target("x", address, "test")
+
+    assert caught.value.message == sentence
+    assert services.registry.targets() == []
+
+
+def test_a_bad_entry_leaves_the_whole_list_alone(services: Services) -> None:
+    """A list is taken whole or not at all."""
+    services.registry.put_targets([("a", "192.0.2.10")], "test")
+
+    for bad in ([("b", "192.0.2.11"), ("c", "300.1.1.1")], [("b", "192.0.2.11"), ("b", "192.0.2.12")]):
+        with pytest.raises(Invalid):
+            services.registry.put_targets(bad, "test")
+
+    assert [t.name for t in services.registry.targets()] == ["a"]
+
+
+def test_an_agents_own_target_is_not_edited(services: Services, approve: Approve) -> None:
+    """A mesh target lives and dies with its agent."""
+    approve("one")
+
+    with pytest.raises(Conflict, match="one is a target because the agent is approved"):
+        services.registry.remove_target("one", "test")
+    with pytest.raises(Conflict):
+        services.registry.put_targets([("one", "192.0.2.10")], "test")
+
+
+def test_rejecting_takes_the_agent_out_of_the_mesh(services: Services, approve: Approve) -> None:
+    """A blacklisted agent is nobody's target, and its set is no longer kept up."""
+    one, two = approve("one", "192.0.2.1"), approve("two", "192.0.2.2")
+
+    services.registry.reject("one", "test")
+
+    assert names(services, two.no) == []
+    assert services.registry.snapshot.agents[one.no].state is State.BLACKLISTED
+
+
+def test_approving_twice_is_no_error(services: Services, approve: Approve) -> None:
+    """A playbook that runs again changes nothing."""
+    agent = approve()
+    before = services.registry.snapshot.revision
+
+    assert services.registry.approve(agent.id, "test") == services.registry.snapshot.agents[agent.no]
+    assert services.registry.snapshot.revision == before
+
+
+def test_states_only_move_where_they_may(services: Services, approve: Approve) -> None:
+    """Hold needs an approved agent, release one on hold, approval none on hold."""
+    agent = approve()
+    with pytest.raises(Conflict, match="only an agent on hold can be released"):
+        services.registry.release(agent.id, "test")
+    services.registry.hold(agent.id, "test")
+    with pytest.raises(Conflict, match="release it instead"):
+        services.registry.approve(agent.id, "test")
+    with pytest.raises(Conflict, match="only an approved agent can be put on hold"):
+        services.registry.hold(agent.id, "test")
+
+    assert services.registry.release(agent.id, "test").state is State.APPROVED
+
+
+def test_a_second_agent_of_the_same_name_is_not_approved(services: Services, approve: Approve) -> None:
+    """Somebody with another passphrase cannot take over a known hostname, and the list warns of it."""
+    first = approve("one")
+    no = services.enrolment.greet(hello(passphrase(services), "one", "192.0.2.66"), "192.0.2.66").agent_no
+    second = services.registry.snapshot.agents[no]
+
+    with pytest.raises(Conflict, match="another agent called one is approved already"):
+        services.registry.approve(second.id, "test")
+    assert second.same_name_as == (first.id,)
+    assert services.registry.snapshot.agents[first.no].state is State.APPROVED
+    assert services.registry.agent("one").id == first.id
+
+
+def test_unknown_names_say_where_to_look(services: Services) -> None:
+    """A wrong reference is answered with the command that lists the right ones."""
+    with pytest.raises(NotFound, match="`pingmon agents list`"):
+        services.registry.agent("nobody")
+    with pytest.raises(NotFound, match="`pingmon targets list`"):
+        services.registry.target("nothing")
+
+
+def test_another_program_s_change_is_noticed(services: Services, clock: FakeClock) -> None:
+    """The command line writes the database; the server sees it at its next look."""
+    from pingmon.services.registry import Registry
+
+    other = Registry(services.directory, clock, mesh=True, interval_s=5)
+    other.add_target("gw", "192.0.2.254", "cli")
+
+    assert services.registry.targets() == []
+    assert services.registry.refresh()
+    assert [t.name for t in services.registry.targets()] == ["gw"]
+    assert not services.registry.refresh()
+
+
+def test_every_decision_is_in_the_audit_table(services: Services, approve: Approve) -> None:
+    """Who did what is written in the transaction that did it."""
+    agent = approve()
+    services.registry.hold(agent.id, "alice")
+    services.registry.release(agent.id, "bob")
+
+    with services.directory.engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT actor, action, subject FROM audit ORDER BY id").fetchall()
+
+    assert [tuple(row) for row in rows[-2:]] == [
+        ("alice", "agents.hold", agent.id),
+        ("bob", "agents.release", agent.id),
+    ]

@@ -1,0 +1,170 @@
+"""Both databases: migrations, transactions, the packed rows, retention."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from array import array
+from pathlib import Path
+
+import pytest
+from alembic import command
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pingmon.services.bundle import Services
+from pingmon.store import schema
+from pingmon.store.directory import Directory, pack_ids, unpack_ids
+from pingmon.store.rounds import DELETE_BATCH, SqliteRounds, StoredRound, StoreError
+
+from .conftest import FakeClock
+
+HOUR_MS = 3_600_000
+
+
+def row(
+    seq: int, started_ms: int, *, agent_no: int = 1, epoch: str = "e", values: tuple[int, ...] = (1,)
+) -> StoredRound:
+    return StoredRound(
+        agent_no=agent_no,
+        epoch=epoch,
+        seq=seq,
+        started_ms=started_ms,
+        revision=1,
+        flags=0,
+        received_ms=started_ms,
+        samples=array("i", values),
+    )
+
+
+@pytest.mark.parametrize("which", ["directory", "samples"])
+def test_models_and_migrations_agree(tmp_path: Path, which: str) -> None:
+    """A table changed in models.py without a migration fails here; down and up again works."""
+    engine = schema.open_engine(tmp_path / "x.db")
+    schema.upgrade(engine, which)
+    cfg = schema.config(which)
+    with engine.begin() as connection:
+        cfg.attributes["connection"] = connection
+        command.check(cfg)
+        command.downgrade(cfg, "base")
+        command.upgrade(cfg, "head")
+
+
+def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
+    """After a downgrade of the program the database says which way out there is."""
+    path = tmp_path / "pingmon.db"
+    Directory(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
+    db.close()
+
+    with pytest.raises(
+        schema.SchemaError, match=r"written by a newer pingmon \(schema from_the_future\); install that"
+    ):
+        Directory(path)
+
+
+def test_a_failed_decision_leaves_no_trace(services: Services) -> None:
+    """A transaction is whole or not at all."""
+
+    def half() -> None:
+        with services.directory.transaction() as tx:
+            tx.audit(1, "test", "half", "done")
+            tx.changed()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
+
+    with services.directory.transaction() as tx:
+        assert tx.revision() == 0
+
+
+def test_databases_are_private(services: Services) -> None:
+    """Nobody but the server's user reads names, addresses and secrets."""
+    modes = {p.name: oct(p.stat().st_mode & 0o777) for p in services.config.data_dir.iterdir()}
+
+    assert modes["pingmon.db"] == modes["samples.db"] == modes["pepper"] == "0o600"
+    assert oct(services.config.data_dir.stat().st_mode & 0o777) == "0o700"
+
+
+@given(st.lists(st.integers(1, 2**31 - 1)))
+def test_sets_come_back_as_they_were(ids: list[int]) -> None:
+    """Packing and unpacking target ids loses nothing."""
+    assert unpack_ids(pack_ids(ids)) == tuple(ids)
+
+
+@settings(deadline=None, max_examples=30)
+@given(columns=st.lists(st.lists(st.integers(-5, 60_000_000), min_size=1, max_size=40), min_size=1, max_size=8))
+def test_rounds_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, columns: list[list[int]]) -> None:
+    """What was written is what is read, also by another connection."""
+    store = SqliteRounds(tmp_path_factory.mktemp("rounds") / "samples.db")
+    rows = [row(i + 1, 1000 + i, values=tuple(column)) for i, column in enumerate(columns)]
+    store.write(rows, {(1, "e"): len(rows)}, 5)
+
+    assert list(store.since(0)) == rows
+    assert store.cursors() == {(1, "e"): len(rows)}
+    store.close()
+
+
+def test_rounds_and_cursors_are_one_transaction(tmp_path: Path) -> None:
+    """When the rows cannot be written, the cursor does not move either."""
+    store = SqliteRounds(tmp_path / "samples.db")
+    store.write([row(1, 1000)], {(1, "e"): 1}, 5)
+    with sqlite3.connect(tmp_path / "samples.db") as db:
+        db.execute("CREATE TRIGGER no BEFORE INSERT ON rounds BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+    db.close()
+
+    with pytest.raises(StoreError, match="disk is full"):
+        store.write([row(2, 2000)], {(1, "e"): 2, (1, "f"): 1}, 6)
+
+    assert store.cursors() == {(1, "e"): 1}
+    store.close()
+    again = SqliteRounds(tmp_path / "samples.db")
+    assert again.cursors() == {(1, "e"): 1}
+    again.close()
+
+
+def test_old_rounds_go_in_batches_and_new_ones_stay(tmp_path: Path) -> None:
+    """A day's deletion never holds the writer for long, and what is young enough is not touched."""
+    store = SqliteRounds(tmp_path / "samples.db")
+    count = DELETE_BATCH + 500
+    store.write([row(i + 1, 1000 + i) for i in range(count)], {(1, "e"): count}, 9 * HOUR_MS)
+    two = [row(1, 500, agent_no=2, epoch="f"), row(2, 9 * HOUR_MS, agent_no=2, epoch="f")]
+    store.write(two, {(2, "f"): 2}, 9 * HOUR_MS)
+
+    batches = [store.drop_before(8 * HOUR_MS) for _ in range(3)]
+
+    assert batches == [DELETE_BATCH, 501, 0]
+    assert [(r.agent_no, r.seq) for r in store.since(0)] == [(2, 2)]
+    assert store.facts().oldest_ms == 9 * HOUR_MS
+    store.close()
+
+
+def test_a_cursor_outlives_its_last_round(tmp_path: Path) -> None:
+    """An agent that was away for hours must not send what was dropped meanwhile a second time."""
+    store = SqliteRounds(tmp_path / "samples.db")
+    store.write([row(1, 1000)], {(1, "e"): 1}, 10 * HOUR_MS)
+    store.write([], {(1, "e"): 1}, 10 * HOUR_MS)  # a report of nothing but duplicates
+    store.drop_before(10 * HOUR_MS)
+
+    assert store.drop_before(10 * HOUR_MS) == 0
+    assert store.cursors() == {(1, "e"): 1}
+    assert store.drop_before(12 * HOUR_MS) == 0
+    assert store.cursors() == {}
+    store.write([row(1, 13 * HOUR_MS)], {(1, "e"): 1}, 13 * HOUR_MS)
+    assert [r.seq for r in store.since(0)] == [1]
+    store.close()
+
+
+def test_retention_keeps_a_day(committing: Services, clock: FakeClock) -> None:
+    """The scheduler's job drops what is older than `raw_hours` through the committer, and nothing younger."""
+    now = clock.now_ms
+    committing.rounds.write([row(1, now - 25 * HOUR_MS), row(2, now - 23 * HOUR_MS)], {(1, "e"): 2}, now)
+
+    committing.retention.run()
+    done = threading.Event()
+    committing.ingest.between_commits(lambda: committing.ingest.between_commits(done.set))
+    assert done.wait(5)
+
+    assert [r.seq for r in committing.rounds.since(0)] == [2]
