@@ -115,7 +115,7 @@ step_frontend() {
 }
 
 step_system() {
-    apt chromium chromium-driver iproute2 procps || say "not root, so these stay missing:$missing (the tests that need them are skipped)"
+    apt chromium chromium-driver iproute2 || say "not root, so these stay missing:$missing (the tests that need them are skipped)"
 }
 
 mkdir -p build
