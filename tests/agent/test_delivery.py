@@ -126,6 +126,32 @@ def test_what_was_in_flight_is_sent_again_after_a_cut(side: Side) -> None:
     assert [r.seq for r in side.report()[1].rounds] == [2]
 
 
+def test_an_old_acknowledgement_does_not_settle_a_new_report(side: Side) -> None:
+    """The answer to a report of an earlier connection comes while the next one is in flight."""
+    side.measure(3)
+    stale, _ = side.report()
+    side.delivery.lost()
+    assert side.delivery.in_flight is None
+    side.delivery.greet()
+    side.delivery.on_handshake(approved(upto=0))
+    token, _ = side.report()
+
+    side.ack(stale, ok=True, upto=3)
+
+    assert side.delivery.in_flight == token
+    assert side.ring.waiting() == 3
+
+
+def test_a_new_epoch_drops_what_is_in_flight(side: Side) -> None:
+    """An acknowledgement in the old numbers must not settle rounds of the new ones."""
+    side.measure(2)
+    token, _ = side.report()
+    side.delivery.on_handshake(approved(upto=40))
+    side.ack(token, ok=True, upto=2)
+
+    assert [(r.seq, r.started_ms) for r in side.report()[1].rounds] == [(1, 1), (2, 2)]
+
+
 def test_a_restored_server_gets_again_what_it_lost(side: Side) -> None:
     """upto lower than acknowledged before: go on from there."""
     side.measure(6)

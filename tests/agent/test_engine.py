@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from array import array
@@ -273,6 +274,39 @@ def test_an_error_that_quotes_only_a_sequence_number_is_matched_by_round(engine:
 
     assert now.samples.tolist() == [Outcome.UNREACHABLE]
     assert old.samples.tolist() == [Outcome.TIMEOUT]
+
+
+def test_an_error_of_the_round_before_hits_nobody(engine: EchoEngine) -> None:
+    """The same target's sequence number of a round ago, quoted late and short, is no verdict on this round."""
+    numbers: list[int] = []
+    scripted(engine, lambda s, r, i: numbers.append(s) or [])
+    probed = scripted(engine, lambda s, r, i: [Arrival(Kind.ERROR, 0, "127.0.0.1", numbers[0])])
+
+    assert probed.samples.tolist() == [Outcome.TIMEOUT]
+
+
+def test_a_small_receive_buffer_loses_nothing(engine: EchoEngine) -> None:
+    """Where the kernel grants little, the engine reads more often instead of losing replies."""
+    echo = engine._lanes[4].socket
+    echo._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+    echo.buffer_packets = echo._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2048
+
+    probed = engine.run_round(Plan(addresses=["127.0.0.1"] * 3000, window_s=0.0, timeout_s=1))
+
+    assert min(probed.samples) >= 0
+    assert engine.tally.overflow == 0
+
+
+def test_a_stop_while_waiting_leaves_no_timeouts() -> None:
+    """Stopped before its time was up, a probe without answer is not probed."""
+    stop = threading.Event()
+    engine = EchoEngine(stop)
+    threading.Timer(0.1, stop.set).start()
+
+    probed = scripted(engine, lambda *a: [], timeout_s=5)
+    engine.close()
+
+    assert probed.samples.tolist() == [Outcome.NOT_PROBED]
 
 
 def test_a_reply_after_an_error_wins(engine: EchoEngine) -> None:

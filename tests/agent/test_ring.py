@@ -51,6 +51,15 @@ def test_acknowledged_rounds_can_be_had_again() -> None:
     assert [r.seq for r in ring.after(2, Limits())] == [3, 4, 5]
 
 
+def test_an_acknowledgement_of_the_future_does_not_cover_it() -> None:
+    """What is measured later is waiting all the same."""
+    ring, _ = ring_of(2)
+    ring.ack(99)
+    ring.append(started_ms=3, revision=1, samples=array("i", [1]), disturbed=False)
+
+    assert ring.waiting() == 1
+
+
 def test_what_is_too_old_goes_and_is_counted_only_if_it_never_arrived() -> None:
     """Exactly the old rounds go."""
     ring, clock = ring_of(10, keep_s=100, width=2)

@@ -101,6 +101,17 @@ def test_measuring_starts_as_soon_as_targets_arrive(bench: Bench) -> None:
     assert time.monotonic() - begun < 0.5
 
 
+def test_the_first_round_waits_a_moment_for_its_names(bench: Bench) -> None:
+    """A name server that takes 0.2 s does not cost a round of unresolved targets."""
+    bench.resolver._lookup = lambda name: [time.sleep(0.2) or "192.0.2.9"]
+    engine = FakeEngine()
+    bench.run(engine)
+    bench.schedule.offer(a_set("name.example", interval_s=60))
+    bench.wait_for_rounds(1)
+
+    assert engine.plans[0].addresses == ["192.0.2.9"]
+
+
 def test_a_bug_in_a_round_is_counted_and_survived(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """The loop head logs it and goes on with the next round."""
     calls = []
