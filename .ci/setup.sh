@@ -98,10 +98,12 @@ step_frontend() {
     sources=$(find pingmon/frontend -path '*/node_modules' -prune -o -type f -print | LC_ALL=C sort)
     # shellcheck disable=SC2086 # no file of ours has a space in its name
     page=$(digest $sources)
-    if [ -d pingmon/static ] && [ "$(cat build/frontend.stamp 2>/dev/null)" = "$page" ]; then return; fi
-    find_node
     lock=$(digest pingmon/frontend/package-lock.json)
-    if [ "$(cat pingmon/frontend/node_modules/.pingmon 2>/dev/null)" != "$lock" ]; then
+    installed=$(cat pingmon/frontend/node_modules/.pingmon 2>/dev/null) || true
+    built=$(cat build/frontend.stamp 2>/dev/null) || true
+    if [ -d pingmon/static ] && [ "$built" = "$page" ] && [ "$installed" = "$lock" ]; then return; fi
+    find_node
+    if [ "$installed" != "$lock" ]; then
         say "installing the locked npm packages with node $(node --version)"
         (cd pingmon/frontend && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) </dev/null >build/npm.log 2>&1 || {
             cat build/npm.log >&2

@@ -65,7 +65,7 @@ class Demo:
 
     def run(self) -> int:
         """Until Ctrl-C (0) or until one of the programs dies (CommandError)."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
             self._start()

@@ -105,7 +105,7 @@ def run_outside(args: argparse.Namespace) -> int:
     stopped, stop = os.pipe()
     handles = (str(listener.fileno()), str(stopped))
     done = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: done.set())
     process = subprocess.Popen(
         [*UNSHARE, sys.executable, "-m", "tests.lab", *sys.argv[1:], "--inside", *handles],
