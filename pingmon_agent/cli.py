@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import http.client
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -107,6 +108,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.exit_when_unapproved:
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, exit_when_unapproved=True))
     log.setup(config.log.level)
+    if (warning := configuration.open_to_others(config)) is not None:
+        logging.getLogger("pingmon_agent").warning(warning)
     return Agent(config).run()
 
 
@@ -114,6 +117,8 @@ def _config_check(args: argparse.Namespace) -> int:
     config = configuration.load(args.config)
     context = tls.client_context(config.server.ca_file)
     print(f"{args.config} is fine: this is agent {config.agent.hostname}, its server is {config.server.url}")
+    if (warning := configuration.open_to_others(config)) is not None:
+        print(f"warning: {warning}", file=sys.stderr)
     if args.connect:
         tls.connect(config.server.host, config.server.port, context, config.server.ca_file).close()
         print(f"{config.server.url} answers and is trusted by {config.server.ca_file}")

@@ -124,6 +124,14 @@ def listen_address(listen: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
+def open_to_others(config: Config) -> str | None:
+    """A sentence if others on this host can read the passphrase, else None."""
+    file = config.server.passphrase_file
+    if Path(file).stat().st_mode & 0o077:
+        return f"others on this host can read the passphrase in {file}; run `chmod 600 {file}`"
+    return None
+
+
 def _require(ok: bool, sentence: str) -> None:
     if not ok:
         raise ConfigError(sentence)

@@ -58,7 +58,8 @@ class Tally:
     foreign: int = 0
     overflow: int = 0
     clock_steps: int = 0
-    send_errors: dict[int, int] = field(default_factory=dict)  # by errno
+    send_retries: int = 0  # sends put off as the kernel had no room
+    send_errors: dict[int, int] = field(default_factory=dict)  # probes refused by the kernel, by errno
 
 
 class Engine(Protocol):
@@ -165,8 +166,7 @@ class EchoEngine:
             self._destinations.clear()
         for address in addresses:
             if address is not None and address not in self._destinations:
-                found = socket.getaddrinfo(address, None, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0]
-                self._destinations[address] = (4 if found[0] == socket.AF_INET else 6, found[4])
+                self._destinations[address] = _destination(address)
 
     def _overflow(self) -> int:
         return sum(lane.socket.overflow for lane in self._lanes.values())
@@ -192,8 +192,8 @@ class EchoEngine:
                 break
             again = self._send_some(current, again)
             self._drain(current)
-        for index in again:
-            current.out[index] = Outcome.NOT_SENT
+        if again:
+            self._refuse(errno.ENOBUFS, len(again))
 
     def _send_some(self, current: _Round, indexes: Sequence[int]) -> list[int]:
         again = []
@@ -201,9 +201,13 @@ class EchoEngine:
             refused = self._send_one(current, index)
             if refused in _AGAIN:
                 again.append(index)
-            if refused:
-                self.tally.send_errors[refused] = self.tally.send_errors.get(refused, 0) + 1
+                self.tally.send_retries += 1
+            elif refused:
+                self._refuse(refused)
         return again
+
+    def _refuse(self, reason: int, count: int = 1) -> None:
+        self.tally.send_errors[reason] = self.tally.send_errors.get(reason, 0) + count
 
     def _send_one(self, current: _Round, index: int) -> int:
         address = current.plan.addresses[index]
@@ -260,7 +264,7 @@ class EchoEngine:
             self.tally.foreign += 1
         elif arrival.kind is Kind.REPLY:
             self._take_reply(current, index, arrival.stamp_ns)
-        elif current.out[index] == _PENDING:
+        elif current.out[index] == _PENDING and not current.received_ns[index]:
             current.out[index] = Outcome.UNREACHABLE
             current.waiting -= 1
 
@@ -313,6 +317,15 @@ def _open_lanes(cookie: bytes) -> dict[int, _Lane]:
         except FamilyUnavailableError:
             continue  # `families` shows it, and each target of that family is NOT_SENT
     return lanes
+
+
+def _destination(address: str) -> tuple[int, SocketAddress]:
+    """(IP version, socket address); version 0, which no lane has, for an address this host cannot use."""
+    try:
+        found = socket.getaddrinfo(address, None, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0]
+    except OSError:
+        return 0, ()  # a zone that names no interface here, say
+    return (4 if found[0] == socket.AF_INET else 6), found[4]
 
 
 def _same_address(answered: str, asked: str | None) -> bool:

@@ -21,7 +21,7 @@ from .wire.contract import Outcome, TargetSet
 
 _log = logging.getLogger(__name__)
 _FIRST_LOOKUP_S = 1.0  # a new set waits this long at most for its names
-_NAP_S = 0.5
+_NAP_S = 0.2
 _AFTER_BUG_S = 1.0
 # Window and timeout together must leave the rest of the interval free, or rounds would overlap.
 _SHARE_OF_INTERVAL = 0.9

@@ -204,14 +204,19 @@ class Uplink:
             visit = self._open(link)
             self._link = link
             self._stay(visit)
-        except (ConnectError, socketio.exceptions.SocketIOError) as err:
-            self.counts.failures += 1
-            self._trouble.report(f"cannot connect: {err}", server=self._server.url)
+        except ConnectError as err:
+            self._failed(str(err))
+        except socketio.exceptions.SocketIOError as err:
+            self._failed(f"what answers there is no pingmon server, or it turns agents away ({err}); check server.url")
         finally:
             self._link, self.counts.connected = None, False
             self._delivery.lost()
             link.close()
         return self._pause(visit, time.monotonic() - began)
+
+    def _failed(self, why: str) -> None:
+        self.counts.failures += 1
+        self._trouble.report(f"cannot connect: {why}", server=self._server.url)
 
     def _open(self, link: _Link) -> _Visit:
         tls = link.open(self._server, client_context(self._server.ca_file))

@@ -21,6 +21,7 @@ from .pretend import APPROVED, AgentProcess, PretendServer, targets
 def configuration(folder: Path, url: str, ca: Path, listen: str = "127.0.0.1:9765") -> Path:
     """A configuration file."""
     (folder / "passphrase").write_text("open sesame")
+    (folder / "passphrase").chmod(0o600)
     path = folder / "agent.toml"
     path.write_text(
         f'[server]\nurl = "{url}"\nca_file = "{ca}"\npassphrase_file = "{folder}/passphrase"\n'
@@ -49,6 +50,19 @@ def test_config_check_says_that_all_is_well(
 
     assert cli.main(["config", "check", "--config", str(path)]) == 0
     assert capsys.readouterr().out == f"{path} is fine: this is agent probe-1, its server is wss://localhost:1\n"
+
+
+def test_a_passphrase_that_others_can_read_is_a_warning(
+    tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Still 0, with the command that mends it."""
+    path = configuration(tmp_path, "wss://localhost:1", authority.file)
+    (tmp_path / "passphrase").chmod(0o640)
+    code = cli.main(["config", "check", "--config", str(path)])
+
+    file = tmp_path / "passphrase"
+    expected = f"warning: others on this host can read the passphrase in {file}; run `chmod 600 {file}`\n"
+    assert (code, capsys.readouterr().err) == (0, expected)
 
 
 def test_a_configuration_error_is_78_and_one_sentence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -307,6 +308,36 @@ def test_a_stop_while_waiting_leaves_no_timeouts() -> None:
     engine.close()
 
     assert probed.samples.tolist() == [Outcome.NOT_PROBED]
+
+
+def test_an_error_after_the_reply_changes_nothing(engine: EchoEngine) -> None:
+    """The target did answer; what a router says later is no verdict."""
+    probed = scripted(engine, lambda s, r, i: [reply(s, r, i), Arrival(Kind.ERROR, 0, "127.0.0.1", s)])
+
+    assert probed.samples[0] >= 0
+
+
+def test_an_address_this_host_cannot_use_harms_no_other(engine: EchoEngine) -> None:
+    """A zone without interface is not sent; the target beside it answers."""
+    samples = engine.run_round(Plan(addresses=["fe80::1%nosuch0", "127.0.0.1"], window_s=0, timeout_s=1)).samples
+
+    assert samples[0] == Outcome.NOT_SENT
+    assert samples[1] >= 0
+
+
+def test_a_full_send_buffer_is_tried_again_in_the_same_round(engine: EchoEngine) -> None:
+    """ENOBUFS is put off to the next tick, not a result; only if it lasts is the probe not sent."""
+    refusals = iter([errno.ENOBUFS, errno.EAGAIN])
+    lane = engine._lanes[4]
+    real = lane.socket.send
+    lane.socket.send = lambda packet, to: next(refusals, 0) or real(packet, to)  # type: ignore[method-assign]
+    patient = engine.run_round(Plan(addresses=["127.0.0.1"], window_s=0, timeout_s=1)).samples
+    lane.socket.send = lambda packet, to: errno.ENOBUFS  # type: ignore[method-assign]
+    never = engine.run_round(Plan(addresses=["127.0.0.1"], window_s=0, timeout_s=1)).samples
+
+    assert patient[0] >= 0
+    assert never.tolist() == [Outcome.NOT_SENT]
+    assert engine.tally.send_errors == {errno.ENOBUFS: 1}
 
 
 def test_a_reply_after_an_error_wins(engine: EchoEngine) -> None:

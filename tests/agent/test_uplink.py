@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import ssl
+import threading
 import time
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -182,6 +185,26 @@ def test_it_stops_within_two_seconds_with_a_deaf_server(stage: Stage) -> None:
     code, took = agent.stop()
 
     assert (code, took < 2) == (0, True)
+
+
+def test_something_else_behind_the_right_certificate_is_named(stage: Stage, tmp_path: Path) -> None:
+    """TLS is fine but what answers is no pingmon server: the sentence says so, and no traceback."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(stage.leaf.certificate, stage.leaf.key)
+    other = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+    other.socket = context.wrap_socket(other.socket, server_side=True)
+    thread = threading.Thread(target=other.serve_forever, args=(0.1,))
+    thread.start()
+    agent = AgentProcess(tmp_path, other.server_address[1], stage.authority.file)
+    stage.agents.append(agent)
+    line = agent.wait_log("cannot connect")
+    agent.stop()
+    other.shutdown()
+    thread.join()
+    other.server_close()
+
+    assert "what answers there is no pingmon server, or it turns agents away" in line
+    assert "Traceback" not in agent.log.read_text()
 
 
 def test_a_foreign_certificate_is_refused_whatever_the_environment_says(stage: Stage, tmp_path: Path) -> None:
