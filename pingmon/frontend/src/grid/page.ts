@@ -109,7 +109,7 @@ class GridPage {
     badge.className = `link link-${word}`;
     badge.textContent = text;
     must("#signed-out").hidden = word !== "signed-out";
-    must("#grid-page").classList.toggle("old", word === "reconnecting" || word === "stale");
+    must("main").classList.toggle("old", word === "reconnecting" || word === "stale");
   }
 
   private freshness(link: LinkState): { word: string; text: string } {
