@@ -13,8 +13,9 @@ import threading
 import time
 from types import FrameType
 
+from .answers import Answer
 from .config import Config, listen_address
-from .delivery import Answer, Delivery
+from .delivery import Delivery
 from .engine import EchoEngine
 from .icmp import NoPermissionError
 from .log import say

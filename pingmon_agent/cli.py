@@ -18,8 +18,9 @@ from . import config as configuration
 from . import log, tls
 from .agent import EXIT_FAILED, EXIT_OK, Agent, version
 from .config import ConfigError
-from .engine import EchoEngine, Plan
+from .engine import EchoEngine
 from .icmp import NoPermissionError
+from .plan import Plan
 from .resolve import Resolver
 from .wire.contract import Outcome
 

@@ -10,9 +10,9 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
+from .answers import Answer, granted, patience_for, seconds, spread
 from .log import say
 from .ring import Limits, Ring
 from .session import Session, SessionEvent, SessionState
@@ -28,25 +28,6 @@ MAX_SPREAD_S = 300.0
 _WAITING = (SessionState.PENDING, SessionState.HOLD)
 
 
-class Patience(Enum):
-    """How soon a refused agent may come back (docs/wire.md lists the codes)."""
-
-    SOON = "soon"  # full jitter, as after a lost connection
-    SLOW = "slow"  # once a minute
-    RARE = "rare"  # somebody has to change something first: 15 minutes, then up to an hour
-
-
-_RARE = {
-    ErrorCode.LEGACY_DISABLED,
-    ErrorCode.VERSION,
-    ErrorCode.HOSTNAME,
-    ErrorCode.IP,
-    ErrorCode.PASSPHRASE,
-    ErrorCode.PASSPHRASE_EXPIRED,
-    ErrorCode.PASSPHRASE_EXHAUSTED,
-    ErrorCode.PASSPHRASE_REVOKED,
-    ErrorCode.MALFORMED,
-}
 # Codes that say "not with these rounds": the report is cut in half until the guilty round stands alone and is given up.
 _ROUNDS_AT_FAULT = {
     ErrorCode.TOO_LARGE,
@@ -60,18 +41,6 @@ _WORDS = {
     State.HOLD: SessionEvent.HOLD,
     State.APPROVED: SessionEvent.APPROVED,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What the server said to a handshake, as far as the connection loop must know it."""
-
-    state: SessionState
-    patience: Patience = Patience.SOON
-    retry_after_s: float = 0.0
-    spread_s: float = 0.0
-    code: str = ""
-    message: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,9 +129,9 @@ class Delivery:
         code = str(body.get("code", "")) if word is State.ERROR else ""
         return Answer(
             state=self.state,
-            patience=_patience(word, code),
-            retry_after_s=_seconds(body.get("retry_after_s"), 3600.0),
-            spread_s=_spread(body.get("limits")) if word is State.APPROVED else 0.0,
+            patience=patience_for(word, code),
+            retry_after_s=seconds(body.get("retry_after_s"), 3600.0),
+            spread_s=spread(body.get("limits")) if word is State.APPROVED else 0.0,
             code=code,
             message=str(body.get("message") or body.get("reason") or "")[:500],
         )
@@ -175,7 +144,7 @@ class Delivery:
         if agent_id != self._agent_id or (type(revision) is int and revision < self._floor_rev):
             self._floor_rev = -1
         self._agent_id = agent_id
-        self._limits = self._allowed = _limits(body.get("limits"))
+        self._limits = self._allowed = granted(body.get("limits"))
         self._move_to(upto)
 
     def _move_to(self, upto: int) -> None:
@@ -279,7 +248,7 @@ class Delivery:
     def _refused(self, report: Report, body: Mapping[str, Any], now: float) -> bool:
         code = str(body.get("code", ""))
         self.counts.refused[code] = self.counts.refused.get(code, 0) + 1
-        told = _seconds(body.get("retry_after_s"), 3600.0)
+        told = seconds(body.get("retry_after_s"), 3600.0)
         self._not_before = now + told
         if code == ErrorCode.SEQ_GAP:
             return self._rewind(body.get("expected"), now)
@@ -311,35 +280,3 @@ class Delivery:
     def _nonsense(self, message: str) -> WireError:
         self.counts.nonsense += 1
         return WireError(ErrorCode.MALFORMED, message)
-
-
-def _patience(word: State, code: str) -> Patience:
-    if word is State.BLACKLISTED or code in _RARE:
-        return Patience.RARE
-    if word in (State.PENDING, State.HOLD) or code == ErrorCode.PENDING_FULL:
-        return Patience.SLOW
-    return Patience.SOON
-
-
-def _seconds(value: object, most: float) -> float:
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-    return min(float(value), most) if usable else 0.0  # type: ignore[arg-type]  # checked in the line above
-
-
-def _spread(limits: object) -> float:
-    return _seconds(limits.get("spread_s"), MAX_SPREAD_S) if isinstance(limits, Mapping) else 0.0
-
-
-def _limits(offered: object) -> Limits:
-    """What the server grants, never above what the contract allows."""
-    ours = Limits()
-    if not isinstance(offered, Mapping):
-        return ours
-
-    def least(name: str, most: int) -> int:
-        value = offered.get(name)
-        return min(value, most) if type(value) is int and value > 0 else most
-
-    return Limits(
-        rounds=least("rounds", ours.rounds), samples=least("samples", ours.samples), bytes=least("bytes", ours.bytes)
-    )

@@ -14,10 +14,11 @@ import threading
 import time
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from .icmp import Arrival, EchoSocket, FamilyUnavailableError, Kind
+from .plan import Plan, Probed, Tally
 from .wire.contract import Outcome
 
 _TICK_S = 0.05
@@ -28,48 +29,6 @@ _STEP_NS = 5_000_000
 _STAMPING_STARTS_S = 0.02  # the kernel turns time stamping on in a worker; the first stamps would be read-time ones
 SocketAddress = tuple[Any, ...]
 _PENDING = -100  # inside a round only: sent, no outcome yet
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """One round: an address (or None: unresolved) per target, in the order of the set."""
-
-    addresses: Sequence[str | None]
-    window_s: float
-    timeout_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probed:
-    """The outcome of a round: one int32 per target, RTT in us or an Outcome."""
-
-    samples: array[int]
-    started_ms: int
-    disturbed: bool
-
-
-@dataclass
-class Tally:
-    """Since the start: what was seen beside the results. Read by the metrics."""
-
-    sent: int = 0
-    duplicates: int = 0
-    late: int = 0
-    foreign: int = 0
-    overflow: int = 0
-    clock_steps: int = 0
-    send_retries: int = 0  # sends put off as the kernel had no room
-    send_errors: dict[int, int] = field(default_factory=dict)  # probes refused by the kernel, by errno
-
-
-class Engine(Protocol):
-    """What can run a round; the batched engine and the fakes of the tests fit this too."""
-
-    tally: Tally
-
-    def run_round(self, plan: Plan) -> Probed:
-        """Probe every address once and return when all have an outcome, or early once told to stop."""
-        ...
 
 
 @dataclass(slots=True)
@@ -103,7 +62,7 @@ def _clock_offset_ns() -> int:
 
 
 class EchoEngine:
-    """Engine over real ICMP sockets. One thread runs rounds; `stop` may be set by any."""
+    """plan.Engine over real ICMP sockets. One thread runs rounds; `stop` may be set by any."""
 
     def __init__(self, stop: threading.Event | None = None) -> None:
         """Open the sockets; raises icmp.NoPermissionError if the kernel allows neither kind."""

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .engine import Engine, Plan, Probed
 from .log import say
 from .pairs import Pairs
+from .plan import Engine, Plan, Probed
 from .resolve import Resolver
 from .ring import Ring
 from .schedule import Schedule, Tick

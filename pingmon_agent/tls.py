@@ -27,6 +27,7 @@ class Fault(StrEnum):
     EXPIRED = "expired"
     NOT_TLS = "not_tls"
     PROTOCOL = "tls_version"
+    NOT_PINGMON = "not_pingmon"
 
 
 class ConnectError(Exception):

@@ -1,120 +1,34 @@
-"""The connection to the server: Socket.IO over a TLS socket of our own, and the loop that comes back after each end.
+"""The loop that connects, stays, and comes back after each end of a connection.
 
-The library's own reconnection is off (it never returns after the server hung up, and everybody's jitter is the same).
-Its handlers run in threads of their own and in no sure order, so all they do is put a message into one inbox; one
-thread takes them out, drives Delivery, and keeps the timers. What the messages mean, only delivery.py knows.
+The library's own reconnection is off: it never returns after the server hung up, and everybody's jitter is the same.
+One thread takes messages out of the link's inbox, drives Delivery, and keeps the timers. What the messages mean, only
+delivery.py knows.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-import socketio
-
+from .answers import Answer, Patience
 from .backoff import Backoff
 from .config import Server
-from .delivery import Answer, Delivery, Json, Patience
+from .delivery import Delivery
+from .link import CLOSE_S, Link, Message
 from .log import Cause, say
 from .session import SessionState
-from .tls import CONNECT_TIMEOUT_S, ConnectError, client_context, connect
-from .wire.contract import EVENT_DATA, EVENT_HANDSHAKE, EVENT_TARGETS, NAMESPACE, ErrorCode, WireError
+from .tls import ConnectError, client_context
+from .wire.contract import EVENT_DATA, EVENT_HANDSHAKE, WireError
 
 _log = logging.getLogger(__name__)
 ANSWER_TIMEOUT_S = 15.0
 ACK_TIMEOUT_S = 20.0
-_TARGETS_TIMEOUT_S = 10.0
-_CLOSE_S = 0.4
 _HOUR_S = 3600.0
-_RETRY_LATER = {"ok": False, "code": str(ErrorCode.SERVER), "message": "this agent is closing the connection"}
-
-
-@dataclass(frozen=True)
-class _Message:
-    """One thing that happened on a connection."""
-
-    kind: str  # answer, push, targets, ack, lost, wake
-    body: object = None
-    token: int = 0
-    reply: queue.SimpleQueue[Json] | None = None
-
-
-class _Link:
-    """One connection, once: opened, used, closed. Everything that happens on it ends up in `inbox`."""
-
-    def __init__(self) -> None:
-        self.inbox: queue.Queue[_Message] = queue.Queue()
-        self._tls: ssl.SSLSocket | None = None
-        self._client: Any = None
-
-    def open(self, server: Server, context: ssl.SSLContext) -> ssl.SSLSocket:
-        """Connect and join the namespace; raises ConnectError or socketio.exceptions.ConnectionError."""
-        self._tls = connect(server.host, server.port, context, server.ca_file)
-        # The library gets a socket that is connected and verified already: no proxy, CA or key log variable applies.
-        options = {"socket": self._tls, "sslopt": {"context": context}, "suppress_origin": True, "http_no_proxy": ["*"]}
-        self._client = socketio.Client(
-            reconnection=False,
-            handle_sigint=False,
-            request_timeout=CONNECT_TIMEOUT_S,
-            websocket_extra_options=options,
-        )
-        self._listen()
-        host = f"[{server.host}]" if ":" in server.host else server.host
-        self._client.connect(
-            f"https://{host}:{server.port}",
-            transports=["websocket"],
-            namespaces=[NAMESPACE],
-            wait_timeout=CONNECT_TIMEOUT_S,
-        )
-        return self._tls
-
-    def _listen(self) -> None:
-        put = self.inbox.put
-        on = self._client.on
-        on("disconnect", lambda reason="": put(_Message("lost", str(reason))), namespace=NAMESPACE)
-        on(EVENT_HANDSHAKE, lambda body=None: put(_Message("push", body)), namespace=NAMESPACE)
-        on(EVENT_TARGETS, self._targets, namespace=NAMESPACE)
-
-    def _targets(self, body: object = None) -> Json:
-        """Wait in the library's thread until the inbox has come to this message: what is returned is the ack."""
-        reply: queue.SimpleQueue[Json] = queue.SimpleQueue()
-        self.inbox.put(_Message("targets", body, reply=reply))
-        try:
-            return reply.get(timeout=_TARGETS_TIMEOUT_S)
-        except queue.Empty:
-            return _RETRY_LATER
-
-    def emit(self, event: str, payload: Json, kind: str, token: int = 0) -> None:
-        """Send `event`; its acknowledgement comes as a message of `kind`. A dead connection shows as `lost`."""
-        try:
-            self._client.emit(
-                event,
-                payload,
-                namespace=NAMESPACE,
-                callback=lambda body=None: self.inbox.put(_Message(kind, body, token)),
-            )
-        except socketio.exceptions.SocketIOError as err:
-            self.inbox.put(_Message("lost", str(err)))
-
-    def close(self) -> None:
-        """Say goodbye for a moment, then cut the line; never blocks for long."""
-        if self._client is not None and self._client.connected:
-            farewell = threading.Thread(target=self._client.disconnect, daemon=True)
-            farewell.start()
-            farewell.join(_CLOSE_S)
-        if self._tls is not None:
-            try:
-                self._tls.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                _log.debug("connection was closed already")
-            self._tls.close()
 
 
 @dataclass
@@ -142,11 +56,11 @@ class _Timers:
 class _Visit:
     """One connection from its first answer to its end."""
 
-    link: _Link
+    link: Link
     ip_address: str
     timers: _Timers = field(default_factory=_Timers)
     answered: bool = False
-    early: list[_Message] = field(default_factory=list)
+    early: list[Message] = field(default_factory=list)
     last: Answer | None = None
     ended: str = ""
 
@@ -162,7 +76,7 @@ class Uplink:
         self._start_spread_s = start_spread_s
         self._stopping = threading.Event()
         self._flush_until = 0.0
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._trouble, self._refusal = Cause(_log), Cause(_log, every_s=_HOUR_S)
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
         self.counts = UplinkCounts()
@@ -175,7 +89,7 @@ class Uplink:
         """A round has been put into the ring."""
         link = self._link
         if link is not None:
-            link.inbox.put(_Message("wake"))
+            link.inbox.put(Message("wake"))
 
     def stop(self, flush_s: float) -> None:
         """Deliver what is left for up to `flush_s`, then end."""
@@ -183,7 +97,7 @@ class Uplink:
         self._stopping.set()
         self.notify()
         if self._thread.is_alive():
-            self._thread.join(flush_s + 2 * _CLOSE_S)
+            self._thread.join(flush_s + 2 * CLOSE_S)
 
     def _run(self) -> None:
         self._stopping.wait(self._backoff.first(self._start_spread_s))
@@ -198,27 +112,22 @@ class Uplink:
 
     def _visit_once(self) -> float:
         """Connect, stay as long as it lasts, and return the pause before the next time, in seconds."""
-        link, began = _Link(), time.monotonic()
+        link, began = Link(), time.monotonic()
         visit: _Visit | None = None
         try:
             visit = self._open(link)
             self._link = link
             self._stay(visit)
         except ConnectError as err:
-            self._failed(str(err))
-        except socketio.exceptions.SocketIOError as err:
-            self._failed(f"what answers there is no pingmon server, or it turns agents away ({err}); check server.url")
+            self.counts.failures += 1
+            self._trouble.report(f"cannot connect: {err}", server=self._server.url)
         finally:
             self._link, self.counts.connected = None, False
             self._delivery.lost()
             link.close()
         return self._pause(visit, time.monotonic() - began)
 
-    def _failed(self, why: str) -> None:
-        self.counts.failures += 1
-        self._trouble.report(f"cannot connect: {why}", server=self._server.url)
-
-    def _open(self, link: _Link) -> _Visit:
+    def _open(self, link: Link) -> _Visit:
         tls = link.open(self._server, client_context(self._server.ca_file))
         self._trouble.clear()
         certificate = tls.getpeercert() or {}
@@ -255,7 +164,7 @@ class Uplink:
         idle = self._delivery.state is not SessionState.APPROVED or self._delivery.in_flight is None
         return idle or time.monotonic() >= self._flush_until
 
-    def _receive(self, visit: _Visit) -> list[_Message]:
+    def _receive(self, visit: _Visit) -> list[Message]:
         """The next message, or none if a timer runs out first; what came too early waits for the answer."""
         if visit.answered and visit.early:
             early, visit.early = visit.early, []
@@ -281,7 +190,7 @@ class Uplink:
         visit.timers = _Timers(answer_by=time.monotonic() + ANSWER_TIMEOUT_S)
         visit.link.emit(EVENT_HANDSHAKE, self._delivery.greet(visit.ip_address), "answer")
 
-    def _handle(self, visit: _Visit, message: _Message) -> None:
+    def _handle(self, visit: _Visit, message: Message) -> None:
         if message.kind in ("answer", "push"):
             self._hear(visit, message.body)
         elif message.kind == "targets" and message.reply is not None:
@@ -319,7 +228,7 @@ class Uplink:
                 say(f"state {answer.state}", reason=answer.message or "-", agent_id=self._delivery.agent_id or "-")
             )
 
-    def _acknowledge(self, visit: _Visit, message: _Message) -> None:
+    def _acknowledge(self, visit: _Visit, message: Message) -> None:
         if message.token == self._delivery.in_flight:
             visit.timers.ack_by = None
         if not self._delivery.on_ack(message.token, message.body, time.monotonic()):

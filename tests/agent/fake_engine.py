@@ -5,11 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from pingmon_agent.engine import Plan, Probed, Tally
+from pingmon_agent.plan import Plan, Probed, Tally
 
 
 class FakeEngine:
-    """Fits engine.Engine. `answer(plan)` gives the samples; 1 ms for each target by default."""
+    """Fits plan.Engine. `answer(plan)` gives the samples; 1 ms for each target by default."""
 
     def __init__(self, answer: Callable[[Plan], list[int]] | None = None) -> None:
         self.tally = Tally()

@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pingmon_agent.delivery import Delivery, Patience
+from pingmon_agent.answers import Patience
+from pingmon_agent.delivery import Delivery
 from pingmon_agent.ring import Ring
 from pingmon_agent.session import SessionState
 from pingmon_agent.wire import codec

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pingmon_agent.engine import EchoEngine, Plan, Probed
+from pingmon_agent.engine import EchoEngine
 from pingmon_agent.icmp import Arrival, EchoSocket, Kind, NoPermissionError
+from pingmon_agent.plan import Plan, Probed
 from pingmon_agent.wire.contract import Outcome
 
 from .namespaces import Namespace, connect

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pingmon_agent.engine import Engine, Plan
 from pingmon_agent.pairs import Pairs
+from pingmon_agent.plan import Engine, Plan
 from pingmon_agent.resolve import Resolver
 from pingmon_agent.ring import Limits, Ring
 from pingmon_agent.rounds import Rounds

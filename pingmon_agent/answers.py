@@ -1,0 +1,84 @@
+"""The server's words, read with care: how soon to come back, and what it grants. Nonsense counts as not said.
+
+Must not know: what is in flight, the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from .ring import Limits
+from .session import SessionState
+from .wire.contract import ErrorCode, State
+
+MAX_SPREAD_S = 300.0
+
+
+class Patience(Enum):
+    """How soon a refused agent may come back (docs/wire.md lists the codes)."""
+
+    SOON = "soon"  # full jitter, as after a lost connection
+    SLOW = "slow"  # once a minute
+    RARE = "rare"  # somebody has to change something first: 15 minutes, then up to an hour
+
+
+_RARE = {
+    ErrorCode.LEGACY_DISABLED,
+    ErrorCode.VERSION,
+    ErrorCode.HOSTNAME,
+    ErrorCode.IP,
+    ErrorCode.PASSPHRASE,
+    ErrorCode.PASSPHRASE_EXPIRED,
+    ErrorCode.PASSPHRASE_EXHAUSTED,
+    ErrorCode.PASSPHRASE_REVOKED,
+    ErrorCode.MALFORMED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the server said to a handshake, as far as the connection loop must know it."""
+
+    state: SessionState
+    patience: Patience = Patience.SOON
+    retry_after_s: float = 0.0
+    spread_s: float = 0.0
+    code: str = ""
+    message: str = ""
+
+
+def patience_for(word: State, code: str) -> Patience:
+    """How soon to come back after this word, or this error code."""
+    if word is State.BLACKLISTED or code in _RARE:
+        return Patience.RARE
+    if word in (State.PENDING, State.HOLD) or code == ErrorCode.PENDING_FULL:
+        return Patience.SLOW
+    return Patience.SOON
+
+
+def seconds(value: object, most: float) -> float:
+    """A span of time the server named, `most` at most; 0 for none or nonsense."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return min(float(value), most) if usable else 0.0  # type: ignore[arg-type]  # checked in the line above
+
+
+def spread(limits: object) -> float:
+    """Over how many seconds the fleet is to spread its returns; 0 if not said."""
+    return seconds(limits.get("spread_s"), MAX_SPREAD_S) if isinstance(limits, Mapping) else 0.0
+
+
+def granted(offered: object) -> Limits:
+    """What the server grants, never above what the contract allows."""
+    ours = Limits()
+    if not isinstance(offered, Mapping):
+        return ours
+
+    def least(name: str, most: int) -> int:
+        value = offered.get(name)
+        return min(value, most) if type(value) is int and value > 0 else most
+
+    return Limits(
+        rounds=least("rounds", ours.rounds), samples=least("samples", ours.samples), bytes=least("bytes", ours.bytes)
+    )
