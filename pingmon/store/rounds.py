@@ -196,7 +196,10 @@ class _Reader:
     """A read-only connection for one `with`."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        try:
+            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
 
     def __enter__(self) -> sqlite3.Connection:
         return self._db
