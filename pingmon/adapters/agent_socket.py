@@ -76,10 +76,16 @@ class AgentSocket:
 
     def _disconnect(self, sid: str, _reason: object = None) -> None:
         session = self._sessions.pop(sid, None)
-        if session is None or session.agent_no is None or self._by_agent.get(session.agent_no) != sid:
+        if session is not None:
+            self._leave(session)
+
+    def _leave(self, session: Session) -> None:
+        """This connection no longer speaks for its agent: it is gone, or another one now."""
+        if session.agent_no is None or self._by_agent.get(session.agent_no) != session.sid:
             return
         del self._by_agent[session.agent_no]
         self._services.registry.connected.discard(session.agent_no)
+        session.told_revision = -1
         log.info("agent disconnected agent=%s", self._name(session.agent_no))
 
     def _guarded(self, handler: Callable[[Session, object], Json]) -> Callable[..., Json | None]:
@@ -102,6 +108,7 @@ class AgentSocket:
         return run
 
     def _unknown(self, event: str, _sid: str, _data: object = None, _wants_ack: object = None) -> Json:
+        self._services.ingest.reject(ErrorCode.UNKNOWN_EVENT)
         message = f"{event[:40]!r} is no event of this contract; there are {EVENT_HANDSHAKE} and {EVENT_DATA}"
         return {"ok": False, "code": ErrorCode.UNKNOWN_EVENT, "message": message}
 
@@ -113,6 +120,8 @@ class AgentSocket:
             self._services.ingest.reject(error.code)
             log.warning("handshake refused from=%s code=%s: %s", session.observed_ip, error.code, error.message)
             return self._services.enrolment.error(error.code, error.message, RETRY_S)
+        if session.agent_no != greeting.agent_no:
+            self._leave(session)
         session.agent_no, session.epoch, session.legacy = greeting.agent_no, hello.epoch, hello.legacy
         self._take_over(session, greeting.agent_no)
         answer = self._reply(session)
