@@ -107,6 +107,9 @@ class Enrolment:
         parts = parse(hello.passphrase)
         if parts is None or parts.kind != KIND_PLAIN:
             raise WireError(ErrorCode.LEGACY_DISABLED, LEGACY_DISABLED)
+        if parts.id not in self._registry.snapshot.passphrases:
+            # Made on the command line a moment ago: an agent that is told "wrong" stays away for a quarter of an hour.
+            self._registry.refresh()
         row = self._registry.snapshot.passphrases.get(parts.id)
         # The digest is computed either way: an unknown id must take as long as a wrong secret.
         genuine = self._pepper.matches(parts, row.digest if row else b"")
@@ -123,7 +126,7 @@ class Enrolment:
         now = self._clock.wall_ms()
         with self._registry.change() as tx:
             if not tx.spend_use(passphrase.id, now):
-                raise _why_not(passphrase, now)
+                raise _why_not(tx.passphrase(passphrase.id) or passphrase, now)
             row = tx.add_agent(_new_agent(hello, observed_ip, passphrase, now))
             tx.audit(now, "agent", "agents.register", row.uid, f"{row.hostname} from {observed_ip}")
         assert row.no is not None  # noqa: S101 - saved rows have a number
