@@ -11,6 +11,7 @@ with the test process. Start them from the main thread.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -18,12 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pingmon.cli.children import Child
+from pingmon.cli.main import run as run_command
 from pingmon.cli.pki import create_authority, issue_leaf
 
 from .web import Session
@@ -103,6 +105,15 @@ class Server:
                 f"pingmon {' '.join(words)} ended with {done.returncode}: {done.stderr or done.stdout}"
             )
         return done
+
+    def admin(self, *words: str) -> str:
+        """What `pingmon WORDS` prints, run inside this process: as much a second program on the server's database as
+        `cli`, but without a second's start. AssertionError where it fails."""
+        said, complained = io.StringIO(), io.StringIO()
+        with redirect_stdout(said), redirect_stderr(complained):
+            code = run_command([*words, "--config", str(self.config)])
+        assert code == 0, f"pingmon {' '.join(words)} ended with {code}: {complained.getvalue()}"
+        return said.getvalue()
 
     def cli_json(self, *words: str) -> Any:
         """What `pingmon WORDS --output json` prints."""
