@@ -23,6 +23,7 @@ from pingmon_agent.wire.contract import (
     ErrorCode,
     State,
     WireError,
+    check_ip,
 )
 from pingmon_agent.wire.legacy import decode_legacy
 
@@ -72,7 +73,7 @@ class AgentSocket:
     # -- events --
 
     def _connect(self, sid: str, environ: Json, _auth: object = None) -> None:
-        self._sessions[sid] = Session(sid, str(environ.get("REMOTE_ADDR", "")))
+        self._sessions[sid] = Session(sid, check_ip(str(environ.get("REMOTE_ADDR", "")).partition("%")[0]))
 
     def _disconnect(self, sid: str, _reason: object = None) -> None:
         session = self._sessions.pop(sid, None)

@@ -11,7 +11,7 @@ from pingmon.store.rounds import SqliteRounds
 
 from .clock import Clock, SystemClock
 from .enrolment import Enrolment
-from .grid import Grid, Thresholds
+from .grid import WINDOW, Grid, Thresholds
 from .history import History
 from .ingest import Ingest
 from .legacy import LegacyIngest
@@ -41,12 +41,15 @@ class Services:
 
     def warm_up(self) -> int:
         """Fill the memory of the last hour from the database; returns how many rounds there were."""
-        count = 0
-        for stored in self.rounds.since(self.clock.wall_ms() - KEEP_MS):
+        count, now = 0, self.clock.wall_ms()
+        # A cell remembers 12 rounds; working the whole hour in would take ten times as long for the same picture.
+        picture_since = now - round(2 * WINDOW * self.config.probing.interval_s * 1000)
+        for stored in self.rounds.since(now - KEEP_MS):
             known = self.registry.target_set(stored.agent_no, stored.revision)
             if known is not None and stored.agent_no in self.registry.snapshot.agents:
                 self.recent.add(stored, known.target_ids)
-                self.grid.add(stored, known.target_ids)
+                if stored.started_ms >= picture_since:
+                    self.grid.add(stored, known.target_ids)
                 count += 1
         return count
 
@@ -84,5 +87,5 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         ingest=ingest,
         legacy=LegacyIngest(ingest, registry, recent),
         history=History(registry, recent, clock),
-        retention=Retention(rounds, ingest, recent, clock, config.retention.raw_hours),
+        retention=Retention(directory, rounds, ingest, recent, clock, config.retention.raw_hours),
     )

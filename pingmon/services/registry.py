@@ -6,6 +6,7 @@ concerns. `refresh()` notices what other programs (the command line) changed. Mu
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from .clock import Clock
 from .errors import Conflict, NotFound
 from .views import AgentView, SetView, TargetView
 
+MAX_OLD_SETS = 4_096  # kept by memory, not by age: they come back from the database when somebody needs them
 Listener = Callable[[frozenset[int]], None]
 
 
@@ -45,6 +47,7 @@ class Registry:
         self.connected: set[int] = set()
         self._seen: dict[int, int] = {}
         self._old_sets: dict[tuple[int, int], SetView] = {}
+        self._lock = threading.RLock()
         self.snapshot = Snapshot()
         self.refresh()
 
@@ -86,6 +89,8 @@ class Registry:
             if row is None:
                 return None
             view = SetView(revision=revision, target_ids=unpack_ids(row.target_ids))
+            if len(self._old_sets) >= MAX_OLD_SETS:
+                self._old_sets.clear()
             self._old_sets[agent_no, revision] = view
         return self._old_sets[agent_no, revision]
 
@@ -111,6 +116,11 @@ class Registry:
 
     def refresh(self) -> bool:
         """Read the directory again if anybody changed it; True if so."""
+        # Two threads that swap the copy at once would each tell listeners half of what changed.
+        with self._lock:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         with self._directory.transaction() as tx:
             if tx.revision() == self.snapshot.revision:
                 return False

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 
 from pingmon.concurrency import run_blocking
+from pingmon.store.directory import Directory
 from pingmon.store.rounds import RoundStore
 
 from .clock import Clock
 from .ingest import Ingest
 from .recent import Recent
 
+# A round can be as old as the agent's ring when it arrives.
+SET_SLACK_MS = 3_600_000
 log = logging.getLogger("pingmon.retention")
 
 
@@ -22,13 +25,24 @@ def oldest_kept_ms(now_ms: int, raw_hours: float) -> int:
 class Retention:
     """Run by the scheduler."""
 
-    def __init__(self, store: RoundStore, ingest: Ingest, recent: Recent, clock: Clock, raw_hours: float) -> None:
-        self._store, self._ingest, self._recent, self._clock = store, ingest, recent, clock
-        self._raw_hours = raw_hours
+    def __init__(
+        self,
+        directory: Directory,
+        store: RoundStore,
+        ingest: Ingest,
+        recent: Recent,
+        clock: Clock,
+        raw_hours: float,
+    ) -> None:
+        self._directory, self._store, self._ingest = directory, store, ingest
+        self._recent, self._clock, self._raw_hours = recent, clock, raw_hours
 
     def run(self) -> None:
         """Trim memory now, and ask the committer to drop old rows between its commits."""
-        self._recent.trim(self._clock.wall_ms())
+        now = self._clock.wall_ms()
+        self._recent.trim(now)
+        with self._directory.transaction() as tx:
+            tx.drop_sets_replaced_before(oldest_kept_ms(now, self._raw_hours) - SET_SLACK_MS)
         self._ingest.between_commits(self._drop_batch)
 
     def _drop_batch(self) -> None:

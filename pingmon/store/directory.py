@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Engine, func, update
+from sqlalchemy import Engine, delete, func, update
 from sqlalchemy.orm import Session as OrmSession
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from . import schema
@@ -86,6 +87,17 @@ class Transaction:
     def add_target_set(self, row: TargetSet) -> None:
         """Keep a new revision of an agent's set."""
         self._session.add(row)
+
+    def drop_sets_replaced_before(self, created_ms: int) -> int:
+        """Forget sets whose successor is older than this: no stored round can still need them."""
+        newer = aliased(TargetSet)
+        successor = select(newer).where(
+            newer.agent_no == TargetSet.agent_no,
+            newer.revision == TargetSet.revision + 1,
+            newer.created_ms < created_ms,
+        )
+        gone = self._session.execute(delete(TargetSet).where(successor.exists()))
+        return int(gone.rowcount)  # type: ignore[attr-defined]
 
     # -- passphrases --
 

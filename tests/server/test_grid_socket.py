@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,11 +36,11 @@ class Page:
 
 
 @pytest.fixture
-def page(services: Services, approve: Approve) -> Iterator[Page]:
+def page(services: Services, approve: Approve) -> Page:
     services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
     approve("one", "192.0.2.1")
     approve("two", "192.0.2.2")
-    yield Page(services)
+    return Page(services)
 
 
 def received(client: SocketIOTestClient) -> list[tuple[str, Any]]:

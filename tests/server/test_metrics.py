@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
-def client(services: Services) -> Iterator[FlaskClient]:
-    yield Application(services.config, services).flask.test_client()
+def client(services: Services) -> FlaskClient:
+    return Application(services.config, services).flask.test_client()
 
 
 def page(client: FlaskClient, address: str = "127.0.0.1") -> str:
@@ -71,7 +70,9 @@ def test_strangers_do_not_read_the_topology(client: FlaskClient) -> None:
     refused = client.get("/metrics", environ_base={"REMOTE_ADDR": "192.0.2.9"})
 
     assert refused.status_code == 403
-    assert refused.get_data(as_text=True) == "add this address to metrics.allow in server.toml, or sign in as an admin\n"
+    assert (
+        refused.get_data(as_text=True) == "add this address to metrics.allow in server.toml, or sign in as an admin\n"
+    )
     assert page(client, "::1")
     assert page(client, "::ffff:127.0.0.1")
 

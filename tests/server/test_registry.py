@@ -186,6 +186,29 @@ def test_another_program_s_change_is_noticed(services: Services, clock: FakeCloc
     assert not services.registry.refresh()
 
 
+def test_replaced_sets_go_with_the_rounds_that_needed_them(
+    services: Services, approve: Approve, clock: FakeClock
+) -> None:
+    """A set is kept while stored rounds may refer to it, the one in force for ever."""
+    agent = approve()
+    for name in ("a", "b", "c"):
+        services.registry.add_target(name, "192.0.2.10", "test")
+        clock.advance(3600)
+    newest = services.registry.snapshot.sets[agent.no].revision
+
+    clock.advance(23 * 3600)
+    services.retention.run()
+    with services.directory.transaction() as tx:
+        left = [r for r in range(1, newest + 1) if tx.target_set(agent.no, r) is not None]
+    clock.advance(48 * 3600)
+    services.retention.run()
+    with services.directory.transaction() as tx:
+        last = [r for r in range(1, newest + 1) if tx.target_set(agent.no, r) is not None]
+
+    assert left == [newest - 2, newest - 1, newest]
+    assert last == [newest]
+
+
 def test_every_decision_is_in_the_audit_table(services: Services, approve: Approve) -> None:
     """Who did what is written in the transaction that did it."""
     agent = approve()
