@@ -84,6 +84,16 @@ def cell_at(browser: Chromium, row: int, column: int) -> tuple[float, float]:
     )
 
 
+def whole(browser: Chromium) -> bool:
+    """Whether the picture fills its frame, with no scroll bar that nobody needs."""
+    sizes = browser.js(
+        "const g = document.querySelector('#grid'), c = g.querySelector('canvas');"
+        "return [g.clientWidth, g.offsetWidth, c.clientWidth, g.scrollWidth, g.clientHeight, g.offsetHeight,"
+        " c.clientHeight, g.scrollHeight]"
+    )
+    return len(set(sizes[:4])) == 1 and len(set(sizes[4:])) == 1
+
+
 def walk_to(browser: Chromium, row: int, column: int) -> None:
     """By keyboard from the corner."""
     browser.js("document.querySelector('#grid').focus()")
@@ -131,6 +141,8 @@ def test_the_grid_shows_what_the_agents_report(browser: Chromium) -> None:
         (0, 4): "probe-fra-1 to edge-tokyo: very slow, 228.0 ms",
         (0, 7): "probe-fra-1 to old-name: error, name does not resolve",
     }
+    browser.js("document.activeElement.blur()")
+    assert whole(browser)
     browser.shot("grid-light")
     for (row, column), name in {(0, 0): "ok", (1, 3): "down", (3, 0): "slow", (0, 4): "bad", (0, 7): "error"}.items():
         x, y = cell_at(browser, row, column)

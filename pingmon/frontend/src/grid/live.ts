@@ -29,6 +29,7 @@ export class Live {
     this.socket.on("disconnect", (reason) => this.lost(reason === "io server disconnect"));
     this.socket.on("connect_error", () => this.lost(!this.socket.active));
     document.addEventListener("visibilitychange", () => this.wake());
+    document.querySelector('form[action="/logout"]')?.addEventListener("submit", () => this.leave());
   }
 
   private set(link: LinkState): void {
@@ -62,6 +63,12 @@ export class Live {
     if (this.link.kind !== "reconnecting") this.set({ kind: "reconnecting", sinceMs: Date.now() });
     // A refusal is either an ended login or a server that is going down; the API tells which.
     if (refused) void this.askWhy();
+  }
+
+  /** Signing out here: nothing to wonder about when the server closes the socket. */
+  private leave(): void {
+    this.set({ kind: "signed-out" });
+    this.socket.disconnect();
   }
 
   private async askWhy(): Promise<void> {

@@ -91,6 +91,7 @@ class GridPage {
     show("#grid-place", rows > 0 && columns > 0);
     show("#legend", rows > 0 && columns > 0);
     show("#loading", false);
+    show("#tools", agents.length > 0 && targets.length > 0);
   }
 
   private summarise(): void {
@@ -98,7 +99,8 @@ class GridPage {
     const counts = this.picture.counts();
     const parts = [DOWN, ERROR, LOSSY, BAD, SLOW, STALE].flatMap((code) => (counts[code] ? [`${counts[code].toLocaleString("en")} ${STATES[code]?.label}`] : []));
     const paths = [`${plural(counts[OK] ?? 0, "path")} ok`, ...parts].join(", ");
-    must("#summary").textContent = `${plural(agents.length, "agent")}, ${plural(targets.length, "target")}: ${paths}`;
+    const some = agents.length || targets.length;
+    must("#summary").textContent = !some ? "Nothing to show yet" : `${plural(agents.length, "agent")}, ${plural(targets.length, "target")}: ${paths}`;
     for (const [code, element] of this.tallies) element.textContent = (counts[code] ?? 0).toLocaleString("en");
     document.title = counts[DOWN] ? `(${counts[DOWN]} down) pingmon` : "pingmon";
   }

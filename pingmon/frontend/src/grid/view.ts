@@ -33,7 +33,7 @@ export class GridView {
 
   constructor(private readonly picture: Picture) {
     const live = h("div", { class: "sr-only" }, h("div", { role: "row" }, this.columnName), this.activeRow);
-    this.element.append(this.canvas, this.space, live);
+    this.element.append(h("div", { class: "grid-window" }, this.canvas), this.space, live);
     this.element.setAttribute("aria-activedescendant", "grid-active");
     this.card = new Card(picture, () => this.dismiss());
     this.listen();
@@ -84,15 +84,24 @@ export class GridView {
       viewH,
       chosen: this.chosenSize,
     });
-    const barBelow = this.geometry.width > viewW ? SCROLLBAR : 0;
-    const barBeside = this.geometry.height + barBelow > viewH ? SCROLLBAR : 0;
-    this.element.style.height = `${Math.min(this.geometry.height + barBelow, viewH)}px`;
-    this.element.style.width = `${Math.min(this.geometry.width + barBeside, viewW)}px`;
-    this.space.style.width = `${this.geometry.width}px`;
-    this.space.style.height = `${this.geometry.height}px`;
+    this.frameFor(viewW, viewH);
     this.element.setAttribute("aria-rowcount", String(this.rows.length + 1));
     this.element.setAttribute("aria-colcount", String(this.columns.length + 1));
     this.requestPaint();
+  }
+
+  /** Sizes the scroll area; bars are decided here, for a browser that decides makes room for one it does not need. */
+  private frameFor(viewW: number, viewH: number): void {
+    const { width, height } = this.geometry;
+    const across = width + (height > viewH ? SCROLLBAR : 0) > viewW;
+    const down = height + (across ? SCROLLBAR : 0) > viewH;
+    const { style } = this.element;
+    style.overflowX = across ? "scroll" : "hidden";
+    style.overflowY = down ? "scroll" : "hidden";
+    style.width = `${Math.min(width + (down ? SCROLLBAR : 0), viewW)}px`;
+    style.height = `${Math.min(height + (across ? SCROLLBAR : 0), viewH)}px`;
+    this.space.style.width = `${width}px`;
+    this.space.style.height = `${height}px`;
   }
 
   /** What the page leaves for the grid: the parent's width without its padding and border. */
