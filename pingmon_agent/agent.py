@@ -13,7 +13,7 @@ import threading
 import time
 from types import FrameType
 
-from .answers import Answer
+from .answers import Answer, Patience
 from .config import Config, listen_address
 from .delivery import Delivery
 from .engine import EchoEngine
@@ -118,7 +118,8 @@ class Agent:
         self._uplink.notify()
 
     def _on_answer(self, answer: Answer) -> None:
-        if self._config.agent.exit_when_unapproved and answer.state is not SessionState.APPROVED:
+        decided = answer.state is not SessionState.APPROVED and answer.patience is not Patience.SOON
+        if self._config.agent.exit_when_unapproved and decided:  # a server in trouble has decided nothing
             _log.error(say("this agent is not approved and was told to end then", state=answer.state))
             self._exit_code = EXIT_UNAPPROVED
             self._stop.set()

@@ -226,7 +226,7 @@ class EchoSocket:
                 stamp = _nanoseconds(value)
             elif kind == _SO_RXQ_OVFL:
                 self.overflow = _OVERFLOW.unpack(value)[0]
-        if self.raw and self.version == 4:
+        if self.raw and self.version == 4 and data:
             data = data[(data[0] & 15) * 4 :]
         if len(data) < 8:
             return _NOT_OURS

@@ -6,6 +6,7 @@ no lookup. Must not know: rounds, sockets.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import queue
@@ -36,6 +37,7 @@ class _Entry:
     busy: bool = False
 
 
+@functools.lru_cache(maxsize=16_384)  # asked for every target at every round
 def literal(name: str) -> str | None:
     """`name` in canonical form if it is an address already (a zone is kept), else None."""
     try:

@@ -73,12 +73,14 @@ def ip(*args: str) -> None:
     subprocess.run(["ip", *args], check=True, capture_output=True)
 
 
-def connect(one: Namespace, other: Namespace, prefix: str) -> None:
-    """A veth pair `to-other` / `to-one`: addresses PREFIX.1 and PREFIX.2 of a /24."""
+def connect(one: Namespace, other: Namespace, prefix: str, prefix6: str = "") -> None:
+    """A veth pair with addresses PREFIX.1 and PREFIX.2 of a /24, and PREFIX6::1 and ::2 of a /64 if given."""
     here, there = f"v{secrets.token_hex(4)}", f"v{secrets.token_hex(4)}"
     one.ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", other.name)
     for space, name, host in ((one, here, 1), (other, there, 2)):
         space.ip("addr", "add", f"{prefix}.{host}/24", "dev", name)
+        if prefix6:
+            space.ip("addr", "add", f"{prefix6}::{host}/64", "dev", name, "nodad")
         space.ip("link", "set", name, "up")
 
 

@@ -10,6 +10,8 @@ from array import array
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pingmon_agent.engine import EchoEngine
 from pingmon_agent.icmp import Arrival, EchoSocket, Kind, NoPermissionError
@@ -166,6 +168,28 @@ def test_a_neighbour_that_is_not_there_is_unreachable(make_namespace: Make) -> N
     samples, _ = here.run(lambda: one_round("10.77.1.99", timeout_s=4.5))
 
     assert samples == [Outcome.UNREACHABLE]
+
+
+@pytest.mark.parametrize("unprivileged", [False, True], ids=["raw", "dgram"])
+def test_each_outcome_has_its_name_over_ipv6(make_namespace: Make, unprivileged: bool) -> None:
+    """The same behind an IPv6 router: reply, unreachable, timeout, not sent."""
+    here, router = make_namespace(), make_namespace()
+    connect(here, router, "10.77.1", "2001:db8:77")
+    here.sysctl("net.ipv4.ping_group_range", "0 2147483647")
+    here.ip("-6", "route", "add", "default", "via", "2001:db8:77::2")
+    here.ip("-6", "route", "add", "prohibit", "2001:db8:4::/48")
+    router.sysctl("net.ipv6.conf.all.forwarding", "1")
+    router.ip("-6", "addr", "add", "2001:db8:9::1/128", "dev", "lo")
+    router.ip("-6", "route", "add", "unreachable", "2001:db8:2::/48")
+    router.ip("-6", "route", "add", "blackhole", "2001:db8:3::/48")
+
+    here.run(lambda: one_round("2001:db8:77::2", timeout_s=5))  # a new link needs a second to find its neighbour
+    addresses = ["2001:db8:9::1", "2001:db8:2::1", "2001:db8:3::1", "2001:db8:4::1"]
+    samples, engine = here.run(lambda: one_round(*addresses), unprivileged=unprivileged)
+
+    assert engine.mode == ("dgram" if unprivileged else "raw")
+    assert 0 <= samples[0] < 100_000
+    assert samples[1:] == [Outcome.UNREACHABLE, Outcome.TIMEOUT, Outcome.NOT_SENT]
 
 
 def test_ipv6_unreachable_is_told_from_loss(make_namespace: Make) -> None:
@@ -380,6 +404,29 @@ def test_foreign_and_damaged_packets_are_no_answers() -> None:
 
     assert (seen.kind, seen.round, seen.index, seen.address) == (Kind.REPLY, 1, 3, "192.0.2.1")
     assert foreign == [Kind.FOREIGN] * 5
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_packet_can_upset_the_reader(version: int) -> None:
+    """Whatever bytes arrive, from the wire or the error queue: foreign or ours, never an exception."""
+    sock = EchoSocket(version, b"8 bytes!")
+    ours = sock.packet(7, 1, 3)
+
+    @given(
+        st.binary(max_size=120)
+        | st.tuples(st.binary(max_size=60), st.integers(0, 72)).map(lambda t: t[0] + ours[: t[1]])
+    )
+    @settings(max_examples=300, deadline=None)
+    def read(data: bytes) -> None:
+        for raw in (True, False):
+            sock.raw = raw
+            assert sock._from_packet(data, [], "192.0.2.1").kind in Kind
+            assert sock._from_error_queue(data, [], "192.0.2.1").kind in Kind
+
+    try:
+        read()
+    finally:
+        sock.close()
 
 
 def test_our_checksum_is_right(engine: EchoEngine) -> None:

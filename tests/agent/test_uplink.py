@@ -166,6 +166,17 @@ def test_exit_when_unapproved_ends_with_3(stage: Stage, state: str) -> None:
     assert "not approved and was told to end then" in agent.log.read_text()
 
 
+def test_exit_when_unapproved_outlives_a_server_in_trouble(stage: Stage) -> None:
+    """An error that will pass is no verdict about this agent: it tries again."""
+    trouble = {"state": "error", "code": "E_SERVER", "message": "database down", "retry_after_s": 0}
+    stage.server.tell("set", handshake_answer=trouble)
+    agent = stage.agent("--exit-when-unapproved")
+    stage.server.wait("handshake")
+    stage.server.wait("handshake")
+
+    assert agent.process.poll() is None
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_within_two_seconds_and_flushes(stage: Stage, number: signal.Signals) -> None:
     """Exit code 0, the last rounds delivered."""
