@@ -5,6 +5,7 @@ and a separate program (feeder.py) that goes on reporting through the real socke
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import time
@@ -23,6 +24,8 @@ from pingmon_agent.wire.contract import Handshake, Outcome
 from tests.support.processes import Server, clean_environment, free_port, make_pki, write_server
 
 INTERVAL_S = 2
+# the same tests in another mode: PINGMON_ASYNC_MODE=gevent pytest tests/web -m e2e
+MODE = os.environ.get("PINGMON_ASYNC_MODE", "eventlet")
 CITIES = ("fra-1", "ams-2", "lon-1", "nyc-3", "sin-1", "syd-2")
 TARGETS = (
     ("router-berlin", "192.0.2.1"),
@@ -72,7 +75,7 @@ class Stage:
 
     def __init__(self, directory: Path, interval_s: float = INTERVAL_S) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.server = Server(directory, free_port())
+        self.server = Server(directory, free_port(), MODE)
         make_pki(directory)
         write_server(self.server, interval_s=interval_s, mesh=True)
         self._agents: list[dict[str, object]] = []

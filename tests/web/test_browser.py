@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.support.processes import running_agent, running_server, wait_for
 
 from .chromium import Chromium
-from .stage import CITIES, HOSTILE, TARGETS, Stage, large, small
+from .stage import CITIES, HOSTILE, MODE, TARGETS, Stage, large, small
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 EMAIL, PASSWORD = "admin@example.net", "correct horse battery 7"
@@ -367,7 +367,7 @@ def test_signing_out_elsewhere_stops_the_picture(browser: Chromium) -> None:
 
 def test_an_empty_server_says_what_to_do_next(tmp_path: Path) -> None:
     """No agents, then no targets: each with the next step."""
-    with running_server(tmp_path / "server") as server:
+    with running_server(tmp_path / "server", mode=MODE) as server:
         visitor = server.session()
         assert visitor.json("/api/v1/agents") == {"agents": []}
         browser = Chromium(tmp_path / "profile", server.url)

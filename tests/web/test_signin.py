@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urljoin
 
 import pytest
 from sqlmodel import col, select
 
+from pingmon.adapters.web import credentials
 from pingmon.adapters.web.credentials import clean_email, clean_password
 from pingmon.services.errors import Invalid
 from pingmon.store.models import User
@@ -218,3 +220,19 @@ def test_a_password_may_be_anything_long_enough() -> None:
     assert clean_password("vier zufällige wörter") == clean_password("vier zufällige wörter")
     with pytest.raises(Invalid):
         clean_password("password123")
+
+
+def test_password_hashing_leaves_the_hub_free(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checking and making a hash goes through `run_blocking`: on the hub each would stop every agent for 50 ms (S8)."""
+    moved: list[str] = []
+
+    def run_blocking(function: Callable[..., object], *args: object, **options: object) -> object:
+        moved.append(function.__name__)
+        return function(*args, **options)
+
+    monkeypatch.setattr(credentials, "run_blocking", run_blocking)
+    site.visitor().sign_in("admin@example.net")
+    site.visitor().sign_in("nobody@example.net")
+    credentials.hash_password(PASSWORD)
+
+    assert moved == ["verify", "hash", "hash"]

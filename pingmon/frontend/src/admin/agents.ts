@@ -4,7 +4,7 @@ import type { AgentRow } from "../types";
 import { h, must, type Child } from "../ui/dom";
 import { confirm, notify, report } from "../ui/feedback";
 import { plural, timeTag } from "../ui/time";
-import { can, poll, type Poller } from "./list";
+import { can, poll, redraw, type Poller } from "./list";
 
 const STATE_WORDS: Record<AgentRow["state"], string> = {
   pending: "waiting for approval",
@@ -27,8 +27,7 @@ export function startAgents(): void {
 async function load(): Promise<void> {
   const { agents } = await api<{ agents: AgentRow[] }>("GET", "/api/v1/agents");
   const fresh = JSON.stringify(agents) + Math.floor(Date.now() / 10000);
-  // An open question or a focused button would be lost by drawing the same table again.
-  if (fresh === shown || must("#agents").contains(document.activeElement)) return;
+  if (fresh === shown) return;
   shown = fresh;
   draw(agents);
 }
@@ -43,7 +42,7 @@ function draw(agents: AgentRow[]): void {
   const parts: Child[] = [];
   if (pending.length) parts.push(section("Waiting for approval", pending.map(pendingCard), "pending-list"));
   if (others.length) parts.push(table(others));
-  must("#agents").replaceChildren(...(parts.filter(Boolean) as Node[]));
+  redraw(must("#agents"), parts.filter(Boolean) as Node[]);
 }
 
 function section(title: string, cards: HTMLElement[], css: string): HTMLElement {
@@ -61,7 +60,7 @@ function pendingCard(agent: AgentRow): HTMLElement {
     ...fact("last seen", timeTag(agent.last_seen)),
   );
   const head = h("header", {}, presence(agent), h("h3", {}, agent.hostname), kind(agent));
-  return h("article", { class: "card pending", "data-agent": agent.hostname }, head, sameName(agent), facts, actions(agent));
+  return h("article", { class: "card pending", "data-agent": agent.hostname, "data-row": agent.id }, head, sameName(agent), facts, actions(agent));
 }
 
 function fact(name: string, value: Child): HTMLElement[] {
@@ -78,7 +77,7 @@ function row(agent: AgentRow): HTMLElement {
   const cell = (title: string, ...content: Child[]): HTMLElement => h("td", { "data-title": title }, ...content);
   return h(
     "tr",
-    { "data-agent": agent.hostname },
+    { "data-agent": agent.hostname, "data-row": agent.id },
     h("th", { scope: "row" }, h("span", { class: "name" }, presence(agent), agent.hostname, kind(agent)), sameName(agent)),
     cell("State", stateBadge(agent)),
     cell("Address", addressPair(agent)),
@@ -172,6 +171,5 @@ async function change(event: MouseEvent, done: string, request: () => Promise<un
     report(error);
   }
   if (button) button.disabled = false;
-  if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
   await poller.now();
 }

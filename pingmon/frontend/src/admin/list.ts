@@ -35,6 +35,17 @@ function tell(message: string, signedOut = false): void {
   if (signedOut) location.reload();
 }
 
+/** Puts new content in place; the button that had the focus, found again by its row and verb, keeps it. */
+export function redraw(into: HTMLElement, content: readonly Node[]): void {
+  const focused = into.contains(document.activeElement) ? document.activeElement : null;
+  const row = focused?.closest<HTMLElement>("[data-row]")?.dataset["row"];
+  const verb = focused instanceof HTMLElement ? focused.dataset["verb"] : undefined;
+  into.replaceChildren(...content);
+  if (row === undefined || verb === undefined) return;
+  const same = [...into.querySelectorAll<HTMLElement>(`[data-verb="${verb}"]`)];
+  same.find((button) => button.closest<HTMLElement>("[data-row]")?.dataset["row"] === row)?.focus();
+}
+
 export function can(role: "operator" | "admin"): boolean {
   const mine = document.body.dataset["role"];
   return mine === "admin" || mine === role;

@@ -4,7 +4,7 @@ import type { PassphraseRow } from "../types";
 import { h, must } from "../ui/dom";
 import { confirm, copyButton, notify, report } from "../ui/feedback";
 import { dateTime, timeTag } from "../ui/time";
-import { poll, type Poller } from "./list";
+import { poll, redraw, type Poller } from "./list";
 
 let poller: Poller;
 let shown = "";
@@ -17,11 +17,11 @@ export function startPassphrases(): void {
 async function load(): Promise<void> {
   const { passphrases } = await api<{ passphrases: PassphraseRow[] }>("GET", "/api/v1/passphrases");
   const fresh = JSON.stringify(passphrases) + Math.floor(Date.now() / 15000);
-  if (fresh === shown || must("#passphrases").contains(document.activeElement)) return;
+  if (fresh === shown) return;
   shown = fresh;
   must("#loading").hidden = true;
   must("#no-passphrases").hidden = passphrases.length > 0;
-  must("#passphrases").replaceChildren(...(passphrases.length ? [table(passphrases)] : []));
+  redraw(must("#passphrases"), passphrases.length ? [table(passphrases)] : []);
 }
 
 function table(rows: PassphraseRow[]): HTMLElement {
@@ -32,10 +32,10 @@ function table(rows: PassphraseRow[]): HTMLElement {
 
 function row(passphrase: PassphraseRow): HTMLElement {
   const usable = passphrase.state === "usable";
-  const revoke = h("button", { class: "button small quiet-danger", type: "button", on: { click: () => void revokeOne(passphrase) } }, "Revoke");
+  const revoke = h("button", { class: "button small quiet-danger", type: "button", "data-verb": "revoke", on: { click: () => void revokeOne(passphrase) } }, "Revoke");
   return h(
     "tr",
-    { "data-passphrase": passphrase.label },
+    { "data-passphrase": passphrase.label, "data-row": passphrase.id },
     h("th", { scope: "row" }, passphrase.label),
     h("td", { "data-title": "State" }, h("span", { class: `badge ${usable ? "state-approved" : "state-blacklisted"}` }, passphrase.state)),
     h("td", { "data-title": "Kind" }, passphrase.legacy ? "plain" : "sealed"),
@@ -108,7 +108,6 @@ async function revokeOne(passphrase: PassphraseRow): Promise<void> {
   } catch (error) {
     report(error);
   }
-  if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
   shown = "";
   await poller.now();
 }

@@ -5,11 +5,7 @@ import { h, must, type Child } from "../ui/dom";
 import { confirm, notify, report } from "../ui/feedback";
 import { plural } from "../ui/time";
 import { can, poll, type Poller } from "./list";
-
-export interface NewTarget {
-  name: string;
-  address: string;
-}
+import { parseList, type NewTarget } from "./paste";
 
 let poller: Poller;
 let shown = "";
@@ -36,7 +32,7 @@ function draw(): void {
   must("#loading").hidden = true;
   must("#no-targets").hidden = targets.length > 0;
   const mesh = targets.filter((target) => target.agent_id !== null).length;
-  must("#summary").textContent = targets.length ? `${plural(targets.length, "target")}, ${mesh} of them agents` : "";
+  must("#summary").textContent = targets.length ? `${plural(targets.length, "target")}${mesh ? `, ${mesh} of them agents` : ""}` : "";
   const head = h("tr", {}, ...["Name", "Address", "Kind"].map((title) => h("th", { scope: "col" }, title)), h("th", { scope: "col" }, h("span", { class: "sr-only" }, "Actions")));
   const table = h("div", { class: "table-wrap" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...targets.map(row))));
   must("#targets").replaceChildren(...(targets.length ? [table] : []));
@@ -135,16 +131,6 @@ async function remove(target: TargetRow): Promise<void> {
   }
 }
 
-/** One target per line: "name address", or the address alone. Commas, tabs and # comments are fine. */
-export function parseList(text: string): NewTarget[] {
-  return text.split("\n").flatMap((line, i) => {
-    const words = line.replace(/#.*/, "").split(/[\s,;]+/).filter(Boolean);
-    if (!words.length) return [];
-    if (words.length > 2) throw new Error(`Line ${i + 1} has ${words.length} words. Write one target per line: name and address.`);
-    const address = words[words.length - 1] as string;
-    return [{ name: words[0] as string, address }];
-  });
-}
 
 function openPaste(): void {
   const own = targets.filter((target) => target.agent_id === null);
@@ -173,21 +159,14 @@ function openPaste(): void {
 }
 
 function tellOutcome(into: HTMLElement, save: HTMLButtonElement, text: string, own: TargetRow[]): void {
-  try {
-    const wanted = parseList(text);
-    const key = (target: NewTarget): string => `${target.name} ${target.address}`;
-    const now = new Set(own.map(key));
-    const then = new Set(wanted.map(key));
-    const added = [...then].filter((k) => !now.has(k)).length;
-    const removed = [...now].filter((k) => !then.has(k)).length;
-    into.textContent = `${plural(wanted.length, "target")}: ${added} new or changed, ${removed} leave.`;
-    into.classList.remove("warning");
-    save.disabled = added + removed === 0;
-  } catch (error) {
-    into.textContent = (error as Error).message;
-    into.classList.add("warning");
-    save.disabled = true;
-  }
+  const wanted = parseList(text);
+  const key = (target: NewTarget): string => `${target.name} ${target.address}`;
+  const now = new Set(own.map(key));
+  const then = new Set(wanted.map(key));
+  const added = [...then].filter((k) => !now.has(k)).length;
+  const removed = [...now].filter((k) => !then.has(k)).length;
+  into.textContent = `${plural(wanted.length, "target")}: ${added} new or changed, ${removed} leave.`;
+  save.disabled = added + removed === 0;
 }
 
 async function putList(text: string, dialog: HTMLDialogElement): Promise<void> {

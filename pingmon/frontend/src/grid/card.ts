@@ -4,9 +4,10 @@ import { api } from "../api";
 import type { PairHistory } from "../types";
 import { h } from "../ui/dom";
 import { ago, plural } from "../ui/time";
-import { drawChart, summarise } from "./chart";
+import { drawChart } from "./chart";
 import type { Picture } from "./picture";
 import { lastInWords, STATES } from "./states";
+import { summarise } from "./summary";
 
 const WAIT_MS = 90;
 const MARGIN = 10;

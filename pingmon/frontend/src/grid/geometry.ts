@@ -79,3 +79,23 @@ export function spotAt(g: Geometry, x: number, y: number, scrollX: number, scrol
   const row = Math.floor((y - g.headerH + scrollY) / g.size.h);
   return row < g.rows && column < g.columns ? { row, column } : null;
 }
+
+/** Where a key leads from `at` (nowhere yet: any known key leads to the corner); null for keys that do not walk. */
+export function stepFrom(at: Spot | null, key: string, ctrl: boolean, rows: number, columns: number, page: number): Spot | null {
+  if (rows < 1 || columns < 1) return null;
+  const { row, column } = at ?? { row: 0, column: 0 };
+  const moves: Record<string, Spot> = {
+    ArrowUp: { row: row - 1, column },
+    ArrowDown: { row: row + 1, column },
+    ArrowLeft: { row, column: column - 1 },
+    ArrowRight: { row, column: column + 1 },
+    PageUp: { row: row - page, column },
+    PageDown: { row: row + page, column },
+    Home: { row: ctrl ? 0 : row, column: 0 },
+    End: { row: ctrl ? rows - 1 : row, column: columns - 1 },
+  };
+  const to = moves[key];
+  if (!to) return null;
+  if (!at) return { row: 0, column: 0 };
+  return { row: Math.min(Math.max(to.row, 0), rows - 1), column: Math.min(Math.max(to.column, 0), columns - 1) };
+}

@@ -2,6 +2,7 @@
 // touched, so 500 x 500 costs no more than a screenful. Knows no events.
 import { cssVar } from "../ui/dom";
 import type { Geometry, Spot } from "./geometry";
+import { cellNumber } from "./number";
 import type { LayoutAgent, LayoutTarget, Picture } from "./picture";
 import { inks, makeSprites, NUMBER_MIN_WIDTH, type Ink } from "./sprites";
 import { BAD, LOSSY, OK, SLOW, STALE } from "./states";
@@ -270,13 +271,4 @@ export class Painter {
 export function rowTag(agent: LayoutAgent): string {
   if (agent.state === "hold") return "hold";
   return agent.connected ? "" : "off";
-}
-
-/** As many digits as the cell has room for, never more than the measurement is worth. */
-export function cellNumber(us: number, width: number): string {
-  const ms = us / 1000;
-  if (width < 44) return ms < 10 ? ms.toFixed(1) : ms < 1000 ? ms.toFixed(0) : `${(ms / 1000).toFixed(0)}s`;
-  if (ms < 10) return ms.toFixed(2);
-  if (ms < 100) return ms.toFixed(1);
-  return ms < 10000 ? ms.toFixed(0) : `${(ms / 1000).toFixed(0)} s`;
 }

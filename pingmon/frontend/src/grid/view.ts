@@ -4,7 +4,7 @@ import { h } from "../ui/dom";
 import { ago } from "../ui/time";
 import { onThemeChange } from "../ui/chrome";
 import { Card, type Pair } from "./card";
-import { layOut, SIZES, spotAt, type Geometry, type Spot } from "./geometry";
+import { layOut, SIZES, spotAt, stepFrom, type Geometry, type Spot } from "./geometry";
 import { Painter, rowTag } from "./painter";
 import type { Picture } from "./picture";
 import { lastInWords, STATES } from "./states";
@@ -239,24 +239,8 @@ export class GridView {
   }
 
   private step(event: KeyboardEvent): Spot | null {
-    const lastRow = this.rows.length - 1;
-    const lastColumn = this.columns.length - 1;
-    if (lastRow < 0 || lastColumn < 0) return null;
-    const at = this.spot ?? { row: 0, column: 0 };
     const page = Math.max(1, Math.floor((this.element.clientHeight - this.geometry.headerH) / this.geometry.size.h) - 1);
-    const moves: Record<string, Spot> = {
-      ArrowUp: { row: at.row - 1, column: at.column },
-      ArrowDown: { row: at.row + 1, column: at.column },
-      ArrowLeft: { row: at.row, column: at.column - 1 },
-      ArrowRight: { row: at.row, column: at.column + 1 },
-      PageUp: { row: at.row - page, column: at.column },
-      PageDown: { row: at.row + page, column: at.column },
-      Home: { row: event.ctrlKey ? 0 : at.row, column: 0 },
-      End: { row: event.ctrlKey ? lastRow : at.row, column: lastColumn },
-    };
-    const to = this.spot ? moves[event.key] : moves[event.key] && at;
-    if (!to) return null;
-    return { row: Math.min(Math.max(to.row, 0), lastRow), column: Math.min(Math.max(to.column, 0), lastColumn) };
+    return stepFrom(this.spot, event.key, event.ctrlKey, this.rows.length, this.columns.length, page);
   }
 
   private walkTo(spot: Spot): void {
