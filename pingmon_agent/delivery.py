@@ -75,7 +75,7 @@ class Delivery:
         self._token = 0
         self._not_before = 0.0
         self._agent_id = ""
-        self._floor_rev = -1
+        self._floor_rev = self._promised_rev = -1
         self.counts = Counts()
 
     @property
@@ -92,6 +92,11 @@ class Delivery:
     def waiting(self) -> bool:
         """True while somebody has to decide about this agent."""
         return self.state in _WAITING
+
+    @property
+    def targets_missing(self) -> bool:
+        """True while the set that the approval promised has not come."""
+        return self.state is SessionState.APPROVED and self._floor_rev < self._promised_rev
 
     @property
     def in_flight(self) -> int | None:
@@ -144,6 +149,7 @@ class Delivery:
         if agent_id != self._agent_id or (type(revision) is int and revision < self._floor_rev):
             self._floor_rev = -1
         self._agent_id = agent_id
+        self._promised_rev = revision if type(revision) is int else -1
         self._limits = self._allowed = granted(body.get("limits"))
         self._move_to(upto)
 

@@ -28,6 +28,7 @@ from .wire.contract import EVENT_DATA, EVENT_HANDSHAKE, WireError
 _log = logging.getLogger(__name__)
 ANSWER_TIMEOUT_S = 15.0
 ACK_TIMEOUT_S = 20.0
+TARGETS_WAIT_S = 30.0  # approved, but the promised target set has not come: ask again
 _HOUR_S = 3600.0
 
 
@@ -129,19 +130,19 @@ class Uplink:
 
     def _open(self, link: Link) -> _Visit:
         tls = link.open(self._server, client_context(self._server.ca_file))
-        self._trouble.clear()
         certificate = tls.getpeercert() or {}
         self.counts.certificate_expires = float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
         self.counts.connections += 1
         self.counts.connected = True
-        _log.info(say("connected", server=self._server.url))
         return _Visit(link, tls.getsockname()[0])
 
     def _pause(self, visit: _Visit | None, lasted_s: float) -> float:
         answer = visit.last if visit else None
-        if visit is not None and not self._stopping.is_set():
-            _log.info(say("connection ended", reason=visit.ended or "unknown", after_s=round(lasted_s, 1)))
+        if visit is not None and answer is None and not self._stopping.is_set():
+            self._trouble.report(f"the connection ended before the server answered: {visit.ended}")
         if answer is None or answer.state is not SessionState.REFUSED:
+            if visit is not None and answer is not None and not self._stopping.is_set():
+                _log.info(say("connection ended", reason=visit.ended, after_s=round(lasted_s, 1)))
             return self._backoff.soon(lasted_s if answer else 0.0)
         if answer.patience is Patience.RARE:
             return self._backoff.rare(answer.retry_after_s)
@@ -195,6 +196,8 @@ class Uplink:
             self._hear(visit, message.body)
         elif message.kind == "targets" and message.reply is not None:
             message.reply.put(self._delivery.on_targets(message.body))
+            if self._delivery.state is SessionState.APPROVED and not self._delivery.targets_missing:
+                visit.timers.ask_at = None
         elif message.kind == "ack":
             self._acknowledge(visit, message)
         elif message.kind == "lost":
@@ -211,6 +214,8 @@ class Uplink:
         visit.timers = _Timers()
         if answer.state is SessionState.APPROVED:
             self._backoff.accepted(answer.spread_s)
+            if self._delivery.targets_missing:
+                visit.timers.ask_at = time.monotonic() + TARGETS_WAIT_S
         elif answer.state is SessionState.REFUSED:
             visit.ended = f"refused {answer.code or answer.message}".strip()
         else:
@@ -223,6 +228,9 @@ class Uplink:
             self._refusal.report(f"the server refuses this agent: {said}", code=answer.code or "blacklisted")
             return
         self._refusal.clear()
+        self._trouble.clear()
+        if before is None:
+            _log.info(say("connected", server=self._server.url))
         if before is None or before.state is not answer.state:
             _log.info(
                 say(f"state {answer.state}", reason=answer.message or "-", agent_id=self._delivery.agent_id or "-")

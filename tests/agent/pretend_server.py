@@ -32,7 +32,7 @@ class Pretend:
     def __init__(self) -> None:
         self.sio = socketio.Server(async_mode="threading", async_handlers=False, ping_interval=5, ping_timeout=5)
         self.handshake_answer: Any = {"state": "pending", "registration_id": "r", "retry_after_s": 60}
-        self.answer_reports = True
+        self.answer_handshakes = self.answer_reports = True
         self.report_answer: Any = None
         self.upto = 0
         self.sid = ""
@@ -48,19 +48,22 @@ class Pretend:
 
     def handshake(self, sid: str, data: object) -> object:
         """Answer as told."""
+        answer, answers = self.handshake_answer, self.answer_handshakes  # before the test hears of it
         say("handshake", data=data)
-        answer = self.handshake_answer
+        if not answers:
+            raise RuntimeError("no answer, as told")
         return {**answer, "upto": self.upto} if answer and answer.get("state") == "approved" else answer
 
     def report(self, sid: str, data: Any) -> object:
         """Commit, or answer as told."""
+        answers = self.answer_reports
         say("report", data=data)
+        if not answers:
+            raise RuntimeError("no acknowledgement, as told")
         if self.report_answer is not None:
             answer, self.report_answer = self.report_answer, None
             return answer
         self.upto = data["rounds"][-1]["seq"]
-        if not self.answer_reports:
-            raise RuntimeError("no acknowledgement, as told")
         return {"ok": True, "upto": self.upto, "dup": 0}
 
     def command(self, order: dict[str, Any]) -> None:

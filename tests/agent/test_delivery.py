@@ -282,6 +282,14 @@ def test_targets_are_taken_once_approved_and_only_ours() -> None:
     assert [s.revision for s in side.sets] == [5, 5]
 
 
+def test_it_knows_that_promised_targets_have_not_come(side: Side) -> None:
+    """The approval names a revision; until a set of at least that revision is here, something is missing."""
+    before = side.delivery.targets_missing
+    side.delivery.on_targets(targets(1))
+
+    assert (before, side.delivery.targets_missing) == (True, False)
+
+
 def test_a_restored_server_may_count_its_revisions_anew(side: Side) -> None:
     """The approval names a lower revision than ours: the server lost its later ones, so its sets are good again."""
     side.delivery.on_targets(targets(9))
