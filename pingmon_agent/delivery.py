@@ -96,7 +96,7 @@ class Delivery:
     @property
     def targets_missing(self) -> bool:
         """True while the set that the approval promised has not come."""
-        return self.state is SessionState.APPROVED and self._floor_rev < self._promised_rev
+        return self.state is SessionState.APPROVED and max(0, self._floor_rev) < self._promised_rev
 
     @property
     def in_flight(self) -> int | None:

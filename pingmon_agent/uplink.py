@@ -28,7 +28,7 @@ from .wire.contract import EVENT_DATA, EVENT_HANDSHAKE, WireError
 _log = logging.getLogger(__name__)
 ANSWER_TIMEOUT_S = 15.0
 ACK_TIMEOUT_S = 20.0
-TARGETS_WAIT_S = 30.0  # approved, but the promised target set has not come: ask again
+TARGETS_WAIT_S = 30.0  # approved, but the promised target set has not come: begin anew
 _HOUR_S = 3600.0
 
 
@@ -48,9 +48,12 @@ class _Timers:
     answer_by: float | None = None
     ack_by: float | None = None
     ask_at: float | None = None
+    targets_by: float | None = None
 
     def next(self) -> float | None:
-        return min((t for t in (self.answer_by, self.ack_by, self.ask_at) if t is not None), default=None)
+        return min(
+            (t for t in (self.answer_by, self.ack_by, self.ask_at, self.targets_by) if t is not None), default=None
+        )
 
 
 @dataclass
@@ -196,8 +199,8 @@ class Uplink:
             self._hear(visit, message.body)
         elif message.kind == "targets" and message.reply is not None:
             message.reply.put(self._delivery.on_targets(message.body))
-            if self._delivery.state is SessionState.APPROVED and not self._delivery.targets_missing:
-                visit.timers.ask_at = None
+            if not self._delivery.targets_missing:
+                visit.timers.targets_by = None
         elif message.kind == "ack":
             self._acknowledge(visit, message)
         elif message.kind == "lost":
@@ -215,7 +218,7 @@ class Uplink:
         if answer.state is SessionState.APPROVED:
             self._backoff.accepted(answer.spread_s)
             if self._delivery.targets_missing:
-                visit.timers.ask_at = time.monotonic() + TARGETS_WAIT_S
+                visit.timers.targets_by = time.monotonic() + TARGETS_WAIT_S
         elif answer.state is SessionState.REFUSED:
             visit.ended = f"refused {answer.code or answer.message}".strip()
         else:
@@ -248,6 +251,8 @@ class Uplink:
             visit.ended = "no answer to the handshake in time"
         elif timers.ack_by is not None and now >= timers.ack_by:
             visit.ended = "no acknowledgement of a report in time"
+        elif timers.targets_by is not None and now >= timers.targets_by:
+            visit.ended = "the promised targets did not come in time"
         elif timers.ask_at is not None and now >= timers.ask_at:
             self._greet(visit)
         elif (report := self._delivery.next_report(now)) is not None:

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 def approved(upto: int = 0, **more: object) -> Json:
     """The server's approval."""
-    return {"state": "approved", "agent_id": AGENT, "upto": upto, "targets_rev": 1, **more}
+    return {"state": "approved", "agent_id": AGENT, "upto": upto, "targets_rev": 1} | more
 
 
 def targets(revision: int = 1, agent_id: str = AGENT) -> Json:
@@ -286,8 +286,11 @@ def test_it_knows_that_promised_targets_have_not_come(side: Side) -> None:
     """The approval names a revision; until a set of at least that revision is here, something is missing."""
     before = side.delivery.targets_missing
     side.delivery.on_targets(targets(1))
+    after = side.delivery.targets_missing
+    side.delivery.on_handshake(approved(agent_id="another", targets_rev=0))
 
-    assert (before, side.delivery.targets_missing) == (True, False)
+    assert (before, after) == (True, False)
+    assert not side.delivery.targets_missing, "revision 0 is the server's word for: no set yet"
 
 
 def test_a_restored_server_may_count_its_revisions_anew(side: Side) -> None:
