@@ -102,7 +102,7 @@ class EchoEngine:
         lost_here = self._overflow() - dropped
         self.tally.overflow += lost_here
         self.tally.clock_steps += stepped
-        samples = self._finish(current, stepped)
+        samples = self._finish(current, stepped, blind=self._stop.is_set() or stepped or lost_here > 0)
         disturbed = stepped or lost_here > 0 or current.worst_lag_s > _LATE_S or self._stop.is_set()
         return Probed(samples=samples, started_ms=started_ms, disturbed=disturbed)
 
@@ -250,10 +250,10 @@ class EchoEngine:
         else:
             self.tally.late += 1
 
-    def _finish(self, current: _Round, stepped: bool) -> array[int]:
-        """RTTs from the stamps. After a step of the clock no RTT of the round can be trusted: not probed."""
+    def _finish(self, current: _Round, stepped: bool, blind: bool) -> array[int]:
+        """RTTs from the stamps. After a step of the clock none can be trusted; a `blind` round cannot speak of loss."""
         out, timeout_us = current.out, int(current.plan.timeout_s * 1_000_000)
-        missing = Outcome.NOT_PROBED if self._stop.is_set() or stepped else Outcome.TIMEOUT
+        missing = Outcome.NOT_PROBED if blind else Outcome.TIMEOUT
         for index, received in enumerate(current.received_ns):
             if out[index] != _PENDING:
                 continue

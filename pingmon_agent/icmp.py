@@ -28,7 +28,7 @@ PERMISSION_HELP = (
 )
 
 # Constants that Python's socket module does not name (asm-generic/socket.h, linux/net_tstamp.h, linux/errqueue.h).
-_SO_RCVBUFFORCE, _SO_RXQ_OVFL, _SO_TIMESTAMPING = 33, 40, 37
+_SO_RCVBUFFORCE, _SO_TIMESTAMPING, _SO_MEMINFO = 33, 37, 55
 _TX_SOFTWARE, _RX_SOFTWARE, _SOFTWARE = 1 << 1, 1 << 3, 1 << 4
 _ICMP_FILTER, _ICMP6_FILTER, _IP_RECVERR, _IPV6_RECVERR = 1, 1, 11, 25
 _SOL_RAW = 255
@@ -37,7 +37,7 @@ _RCVBUF = 16 * 2**20
 _ANCILLARY = 256
 _STAMPS = struct.Struct("@6l")  # three of the kernel's old struct timespec
 _EXTENDED_ERROR = struct.Struct("@IBBBBII")
-_OVERFLOW = struct.Struct("@I")
+_MEMINFO = struct.Struct("@9I")  # the last is SK_MEMINFO_DROPS
 _DROPPED_AT_LEAST = 2048  # bytes of buffer that one small packet and its control data take, measured below 1,100
 
 
@@ -117,7 +117,6 @@ class EchoSocket:
         self.raw, self._holder = _open(self._family)
         self._sock: socket.socket = self._holder.sock
         self._id = secrets.randbelow(0xFFFF) + 1
-        self.overflow = 0  # packets the kernel dropped for want of buffer, since the start
         self._prepare()
         self._fixed_sum = self._sum_of_constants()
 
@@ -126,7 +125,6 @@ class EchoSocket:
         sock.setblocking(False)
         self.buffer_packets = _grow_buffer(sock) // _DROPPED_AT_LEAST
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _TX_SOFTWARE | _RX_SOFTWARE | _SOFTWARE)
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
         if self.raw:
             self._filter()
         else:
@@ -149,6 +147,12 @@ class EchoSocket:
     def _sum_of_constants(self) -> int:
         fixed = struct.pack("!BBHHH", self._family.request, 0, 0, self._id, 0) + self._cookie + bytes(8) + PAD
         return sum(struct.unpack(f"!{len(fixed) // 2}H", fixed))
+
+    @property
+    def overflow(self) -> int:
+        """Packets the kernel dropped for want of buffer since the start, as it counts them itself."""
+        drops: int = _MEMINFO.unpack(self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[-1]
+        return drops
 
     def close(self) -> None:
         """Close the socket; further use raises OSError."""
@@ -220,12 +224,8 @@ class EchoSocket:
     def _from_packet(self, data: bytes, ancillary: list[tuple[int, int, bytes]], address: str) -> Arrival:
         stamp = 0
         for level, kind, value in ancillary:
-            if level != socket.SOL_SOCKET:
-                continue
-            if kind == _SO_TIMESTAMPING:
+            if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPING):
                 stamp = _nanoseconds(value)
-            elif kind == _SO_RXQ_OVFL:
-                self.overflow = _OVERFLOW.unpack(value)[0]
         if self.raw and self.version == 4 and data:
             data = data[(data[0] & 15) * 4 :]
         if len(data) < 8:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -42,6 +43,13 @@ def setup(level: str) -> None:
     handler.setFormatter(_Lines(f"{stamp}%(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     logging.basicConfig(level=logging.ERROR, handlers=[handler], force=True)
     logging.getLogger("pingmon_agent").setLevel(LEVELS[level])
+    threading.excepthook = _thread_failed
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """A thread of a library died, over a packet it could not read, say: in our log, like everything else."""
+    facts = (failure.exc_type, failure.exc_value or failure.exc_type(), failure.exc_traceback)
+    logging.getLogger("pingmon_agent").error(say("a thread failed", reason=failure.exc_value), exc_info=facts)
 
 
 class Cause:

@@ -372,6 +372,34 @@ def test_a_reply_after_an_error_wins(engine: EchoEngine) -> None:
     assert probed.samples[0] >= 0
 
 
+def test_packets_dropped_by_the_kernel_are_counted_and_disturb(engine: EchoEngine) -> None:
+    """A receive buffer that overflows is our fault: the kernel's count says so, and nothing is called lost."""
+    echo = engine._lanes[4].socket
+    echo._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_000)
+    echo.buffer_packets = 10**6  # so that it does not read in time
+
+    probed = engine.run_round(Plan(addresses=["127.0.0.1"] * 200, window_s=0.0, timeout_s=0.1))
+
+    assert engine.tally.overflow > 100
+    assert probed.disturbed
+    assert Outcome.NOT_PROBED in probed.samples
+    assert Outcome.TIMEOUT not in probed.samples
+
+
+def test_a_host_that_stalls_between_sends_says_so(engine: EchoEngine) -> None:
+    """A tick more than half a second late: losses of this round are no evidence against the network."""
+
+    def stall(sequence: int, round_no: int, index: int) -> list[Arrival]:
+        time.sleep(0.7 if index == 0 else 0)
+        return [reply(sequence, round_no, index)]
+
+    assert not scripted(engine, lambda *a: [reply(*a)]).disturbed
+    engine._lanes[4].socket._script = stall  # type: ignore[attr-defined]
+    probed = engine.run_round(Plan(addresses=["127.0.0.1"] * 2, window_s=0.1, timeout_s=0.1))
+
+    assert probed.disturbed
+
+
 def test_a_step_of_the_clock_voids_the_round(engine: EchoEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the wall clock is set during a round, no RTT of it is believed and the round is disturbed."""
     offsets = iter([0, 3_000_000_000])
