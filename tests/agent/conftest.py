@@ -1,12 +1,23 @@
-"""Shared by the agent's tests: namespaces that clean up after themselves."""
+"""Shared by the agent's tests: namespaces that clean up after themselves, and a log that stays as it was."""
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from .namespaces import Namespace
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that sets the log up in this process must not deafen the tests after it."""
+    root, ours = logging.getLogger(), logging.getLogger("pingmon_agent")
+    before = root.handlers[:], root.level, ours.level, threading.excepthook
+    yield
+    root.handlers[:], root.level, ours.level, threading.excepthook = before
 
 
 @pytest.fixture

@@ -37,17 +37,12 @@ def test_a_cause_is_said_once_then_summed_up(caplog: pytest.LogCaptureFixture) -
 def test_lines_begin_with_time_and_level(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """UTC time outside of the journal, the level in lower case; a thread that dies is in the log too."""
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-    root = logging.getLogger()
-    handlers, level, hook = root.handlers[:], root.level, threading.excepthook
-    try:
-        log.setup("info")
-        logging.getLogger("pingmon_agent.x").info("hello")
-        logging.getLogger("socketio").warning("chatter")
-        thread = threading.Thread(target=int, args=("seven",))
-        thread.start()
-        thread.join()
-    finally:
-        root.handlers[:], root.level, threading.excepthook = handlers, level, hook
+    log.setup("info")
+    logging.getLogger("pingmon_agent.x").info("hello")
+    logging.getLogger("socketio").warning("chatter")
+    thread = threading.Thread(target=int, args=("seven",))
+    thread.start()
+    thread.join()
     shown = capsys.readouterr().err
 
     first, second, *_ = shown.splitlines()
