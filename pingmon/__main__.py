@@ -5,12 +5,23 @@ The server's green threads need the standard library patched before anything els
 
 import sys
 
-EX_CONFIG = 78
+EX_FAILED, EX_CONFIG = 1, 78
 
 
 def main() -> int:
     """Run the command line; returns its exit code."""
-    argv = sys.argv[1:]
+    try:
+        return _run(sys.argv[1:])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("pingmon"):
+            raise
+        # The wheel carries both programs; a host with the agent alone has this command too.
+        extra = "gevent" if error.name == "gevent" else "server"
+        sys.stderr.write(f"pingmon: the package {error.name} is not installed here; install `pingmon[{extra}]`\n")
+        return EX_FAILED
+
+
+def _run(argv: list[str]) -> int:
     if argv[:1] == ["serve"]:
         from pingmon import concurrency
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import time
 
 import pytest
@@ -107,3 +109,15 @@ def test_a_change_of_targets_reaches_every_approved_agent_at_once(any_server: Se
 
 def server_secret(server: Server) -> str:
     return server.admin("passphrases", "create", "--legacy", "--uses", "5").strip()
+
+
+def test_tls_1_2_is_refused_on_the_wire(any_server: Server) -> None:
+    """A client that speaks TLS 1.2 at most is turned away in the handshake; one with 1.3 is served after it."""
+    context = ssl.create_default_context(cafile=str(any_server.ca_file))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection(("127.0.0.1", any_server.port), timeout=10) as plain,
+        pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"),
+    ):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
+    assert any_server.visitor().is_up("/-/healthy")

@@ -224,7 +224,7 @@ def test_a_broken_handshake_is_told_what_is_wrong(server: Server, payload: objec
 
 
 def test_each_broken_report_has_its_code_and_stores_nothing(server: Server, secret: str) -> None:
-    """Reports that are no reports are refused with a code; one bad sample spoils its message; unknown targets are named."""
+    """Reports that are no reports are refused with a code; one bad sample spoils its message."""
     with foreign_agent(server) as agent:
         approved(server, agent, hello(secret, "sloppy"))
         before = stored_rounds(server)

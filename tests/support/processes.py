@@ -121,8 +121,7 @@ class Server:
 
     def passphrase(self, label: str = "test", *more: str) -> str:
         """The clear text of a new passphrase for plain (legacy) enrolment."""
-        made = self.cli_json("passphrases", "create", "--label", label, "--legacy", *more)
-        return str(made["passphrase"])
+        return self.admin("passphrases", "create", "--label", label, "--legacy", *more).strip()
 
     def visitor(self) -> Session:
         """Somebody who has not signed in."""
@@ -132,12 +131,12 @@ class Server:
         """An administrator's HTTP session; the first call makes the administrator by the one-time link."""
         if self._session is None:
             self._session = self.visitor()
-            self._session.redeem(self.cli("users", "create", "--admin").stdout)
+            self._session.redeem(self.admin("users", "create", "--admin"))
         return self._session
 
     def agent_state(self, hostname: str) -> str | None:
         """`pending`, `approved`, ... as `pingmon agents list` has it; None for an unknown agent."""
-        rows = self.cli_json("agents", "list")
+        rows = json.loads(self.admin("agents", "list", "--output", "json"))
         return next((str(row["state"]) for row in rows if row["hostname"] == hostname), None)
 
 
@@ -167,7 +166,7 @@ class Agent:
     def approve(self) -> None:
         """Wait until the server has it pending, then approve it."""
         wait_for(lambda: self._alive() and self.server.agent_state(self.hostname), f"{self.hostname} to register")
-        self.server.cli("agents", "approve", self.hostname)
+        self.server.admin("agents", "approve", self.hostname)
 
     def _alive(self) -> bool:
         return self.child is None or _alive(self.child)
@@ -222,7 +221,7 @@ def running_server(
     server = Server(directory, port or free_port(), mode)
     make_pki(directory)
     write_server(server, interval_s=interval_s, mesh=mesh, extra=extra)
-    server.cli("db", "upgrade")
+    server.admin("db", "upgrade")
     try:
         server.start()
         yield server
