@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import ActionChains
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -60,9 +61,12 @@ class Chromium:
         return wait_for(lambda: self.seen(selector), f"{selector} to be seen")
 
     def seen(self, selector: str) -> WebElement | None:
-        """The first visible match right now."""
-        found = self.driver.find_elements(By.CSS_SELECTOR, selector)
-        return next((element for element in found if element.is_displayed()), None)
+        """The first visible match right now; a page that is being redrawn shows nothing for a moment."""
+        try:
+            found = self.driver.find_elements(By.CSS_SELECTOR, selector)
+            return next((element for element in found if element.is_displayed()), None)
+        except StaleElementReferenceException:
+            return None
 
     def text(self, selector: str) -> str:
         """The text of a match, also of one that only screen readers see."""
@@ -79,13 +83,26 @@ class Chromium:
         path = f".//button[normalize-space()='{label}']"
 
         def search() -> WebElement | None:
-            for place in self.driver.find_elements(By.CSS_SELECTOR, inside):
-                for element in place.find_elements(By.XPATH, path):
-                    if element.is_displayed():
-                        return element
-            return None
+            try:
+                places = self.driver.find_elements(By.CSS_SELECTOR, inside)
+                found = [element for place in places for element in place.find_elements(By.XPATH, path)]
+                return next((element for element in found if element.is_displayed()), None)
+            except StaleElementReferenceException:
+                return None
 
         return wait_for(search, f"a button {label!r} in {inside}")
+
+    def click(self, label: str, inside: str = "body") -> None:
+        """Click the button with exactly this text, also where the list is drawn anew under the mouse."""
+
+        def clicked() -> bool:
+            try:
+                self.button(label, inside).click()
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        wait_for(clicked, f"{label!r} to take a click")
 
     def press(self, *keys: str) -> None:
         """Keys to whatever has the focus."""

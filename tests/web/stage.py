@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pingmon import config as settings
+from pingmon.adapters.web.credentials import hash_password
 from pingmon.cli.children import Child
 from pingmon.services import targets as rules
 from pingmon.services.bundle import Services, open_services
@@ -24,6 +25,7 @@ from pingmon_agent.wire.contract import Handshake, Outcome
 from tests.support.processes import Server, clean_environment, free_port, make_pki, write_server
 
 INTERVAL_S = 2
+VIEWER, PASSWORD = "viewer@example.net", "correct horse battery 7"
 # the same tests in another mode: PINGMON_ASYNC_MODE=gevent pytest tests/web -m e2e
 MODE = os.environ.get("PINGMON_ASYNC_MODE", "eventlet")
 CITIES = ("fra-1", "ams-2", "lon-1", "nyc-3", "sin-1", "syd-2")
@@ -142,6 +144,7 @@ def small(directory: Path) -> Stage:
     chance = random.Random(7)
     with stage.prepared() as services:
         services.registry.put_targets(list(TARGETS), "test")
+        services.accounts.create_user(VIEWER, hash_password(PASSWORD), ("viewer",), "test", services.clock.wall_ms())
         numbers = [stage.enrol(services, f"probe-{city}") for city in CITIES]
         write_history(services, numbers, 700, 5, lambda row, column, k: history(row, column, k, chance))
     return stage

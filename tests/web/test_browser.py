@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.support.processes import running_agent, running_server, wait_for
 
 from .chromium import Chromium
-from .stage import CITIES, HOSTILE, MODE, TARGETS, Stage, large, small
+from .stage import CITIES, HOSTILE, MODE, TARGETS, VIEWER, Stage, large, small
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 EMAIL, PASSWORD = "admin@example.net", "correct horse battery 7"
@@ -266,11 +266,11 @@ def test_a_passphrase_is_made_shown_once_and_lets_an_agent_in(browser: Chromium,
     """From an empty host to a coloured row: passphrase, real agent, approval by button, first cell."""
     browser.go("/passphrases")
     browser.fill("#label", "site Warsaw")
-    browser.button("Make passphrase").click()
+    browser.click("Make passphrase")
     clear = browser.find("#clear-passphrase").text
     snippet = browser.find("#agent-toml").text
     browser.shot("passphrase-once")
-    browser.button("I have stored it").click()
+    browser.click("I have stored it")
     wait_for(lambda: browser.seen("tr[data-passphrase='site Warsaw']"), "the new passphrase in the list")
     assert f'url = "wss://127.0.0.1:{stage.server.port}"' in snippet
     assert clear not in browser.driver.page_source
@@ -280,23 +280,42 @@ def test_a_passphrase_is_made_shown_once_and_lets_an_agent_in(browser: Chromium,
         browser.shot("agents")
         browser.prefer("dark")
         browser.shot("agents-dark")
-        browser.button("Approve", "article[data-agent='probe-waw-1']").click()
+        browser.click("Approve", "article[data-agent='probe-waw-1']")
         wait_for(lambda: browser.seen("tr[data-agent='probe-waw-1'] .state-approved"), "the agent to be approved")
         open_grid(browser)
         wait_for(lambda: "7 agents" in browser.text("#summary"), "the new row", deadline_s=10)
     browser.go("/agents")
-    browser.button("Delete", "tr[data-agent='probe-waw-1']").click()
-    browser.button("Delete", "dialog").click()
+    browser.click("Delete", "tr[data-agent='probe-waw-1']")
+    browser.click("Delete", "dialog")
     wait_for(lambda: not browser.seen("tr[data-agent='probe-waw-1']"), "the agent to be gone")
+
+
+def test_a_viewer_sees_the_picture_and_no_buttons(stage: Stage, tmp_path: Path) -> None:
+    """Read-only is read-only on every page; what is not allowed is not offered, and says so when asked for."""
+    browser = Chromium(tmp_path / "profile", stage.server.url)
+    try:
+        browser.sign_in(VIEWER, PASSWORD)
+        wait_for(lambda: browser.text("#link") == "live", "the grid to be live")
+        assert [a.text for a in browser.driver.find_elements("css selector", ".nav a")] == ["Grid", "Agents", "Targets"]
+        for path, row in (("/agents", "tr[data-agent='probe-fra-1']"), ("/targets", "tr[data-target='ntp-1']")):
+            browser.go(path)
+            browser.find(row)
+            assert browser.driver.find_elements("css selector", "main button, main form") == []
+        browser.go("/passphrases")
+        assert browser.find("main h1").text == "Not allowed"
+        assert "This needs the role admin; yours is viewer. Ask an admin." in browser.find("main").text
+        assert browser.complaints("403") == []
+    finally:
+        browser.close()
 
 
 def test_hold_and_release(browser: Chromium) -> None:
     """An agent can be put on hold and let go again from its row."""
     browser.go("/agents")
     row = "tr[data-agent='probe-syd-2']"
-    browser.button("Hold", row).click()
+    browser.click("Hold", row)
     wait_for(lambda: browser.seen(f"{row} .state-hold"), "the hold")
-    browser.button("Release", row).click()
+    browser.click("Release", row)
     wait_for(lambda: browser.seen(f"{row} .state-approved"), "the release")
 
 
@@ -312,20 +331,20 @@ def test_targets_are_added_edited_pasted_and_removed(browser: Chromium) -> None:
     )
     browser.find(".note-close").click()
     browser.fill("#target-address", "192.0.2.99" + Keys.ENTER)
-    browser.button("Edit", "tr[data-target='new host']").click()
+    browser.click("Edit", "tr[data-target='new host']")
     browser.fill("#edit-name", "renamed host" + Keys.ENTER)
-    browser.button("Remove", "tr[data-target='renamed host']").click()
-    browser.button("Remove", "dialog").click()
+    browser.click("Remove", "tr[data-target='renamed host']")
+    browser.click("Remove", "dialog")
     wait_for(lambda: not browser.seen("tr[data-target='renamed host']"), "the target to be gone")
-    browser.button("Paste a whole list").click()
+    browser.click("Paste a whole list")
     browser.find("dialog textarea").send_keys("\nextra 192.0.2.100 # a comment")
     assert browser.find("dialog [role=status]").text == "9 targets: 1 new or changed, 0 leave."
     browser.shot("targets-paste")
-    browser.button("Replace the list").click()
-    browser.button("Remove", "tr[data-target='extra']").click()
-    browser.button("Remove", "dialog").click()
+    browser.click("Replace the list")
+    browser.click("Remove", "tr[data-target='extra']")
+    browser.click("Remove", "dialog")
     wait_for(lambda: not browser.seen("tr[data-target='extra']"), "the target to be gone")
-    assert browser.complaints("422") == []
+    assert browser.complaints("422") == []  # the refused address
 
 
 def test_an_unknown_page_fits_in(browser: Chromium) -> None:

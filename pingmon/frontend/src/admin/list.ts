@@ -2,6 +2,10 @@
 import { ApiError } from "../api";
 import { must } from "../ui/dom";
 
+let pressed = false;
+document.addEventListener("pointerdown", () => (pressed = true), true);
+for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => (pressed = false), true);
+
 export interface Poller {
   now(): Promise<void>;
 }
@@ -37,6 +41,11 @@ function tell(message: string, signedOut = false): void {
 
 /** Puts new content in place; the button that had the focus, found again by its row and verb, keeps it. */
 export function redraw(into: HTMLElement, content: readonly Node[]): void {
+  if (pressed) {
+    // A button replaced between press and release would swallow the click.
+    document.addEventListener("pointerup", () => setTimeout(() => redraw(into, content)), { once: true });
+    return;
+  }
   const focused = into.contains(document.activeElement) ? document.activeElement : null;
   const row = focused?.closest<HTMLElement>("[data-row]")?.dataset["row"];
   const verb = focused instanceof HTMLElement ? focused.dataset["verb"] : undefined;
