@@ -152,12 +152,15 @@ def test_the_link_dies_after_an_hour(site: Site) -> None:
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"])
-def test_the_link_works_from_the_server_itself_only(site: Site, address: str) -> None:
+def test_the_link_works_from_the_server_itself_only(site: Site, address: str, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever sees the link over somebody's shoulder cannot use it from elsewhere; the link stays unused."""
+    caplog.set_level("INFO")
     path = site.link()
     answer = site.visitor(address=address).get(path)
 
     assert answer.status_code == 403
+    assert "/welcome/<token>" in caplog.text
+    assert path not in caplog.text  # a live token stays out of the log
     assert "This link works on the server itself only. Open it there, or through an SSH tunnel" in answer.text
     for local in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
         assert site.visitor(address=local).get(path).status_code == 200

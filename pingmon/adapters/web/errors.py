@@ -48,7 +48,9 @@ def answer(status: int, code: str, message: str) -> ResponseReturnValue:
     """One refusal in the form the asker understands."""
     ref = secrets.token_hex(4)
     log = current_app.logger.error if status >= 500 else current_app.logger.info
-    log("refused %s %s: %s %s ref=%s", request.method, request.path, status, code, ref)
+    # The rule, not the path: a path may hold the token of the one-time link.
+    place = request.url_rule.rule if request.url_rule else repr(request.path)
+    log("refused %s %s: %s %s ref=%s", request.method, place, status, code, ref)
     if wants_json():
         return jsonify(code=code, message=message, ref=ref), status
     return render_template("error.html", status=status, message=message, ref=ref), status
