@@ -79,6 +79,7 @@ def test_an_unknown_step_is_refused(bare: Path) -> None:
     assert setup(bare, "kitchen") == (1, "setup.sh knows the steps python, frontend and system, not 'kitchen'.")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("flags", "code"), [((), 0), (("--no-skips",), 1)])
 def test_a_skip_fails_the_run_only_where_asked(tmp_path: Path, flags: tuple[str, ...], code: int) -> None:
     """With --no-skips a skipped test is named and fails the run, and pytest's closing line stays the last."""

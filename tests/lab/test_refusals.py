@@ -41,6 +41,7 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyP
         check_host()
 
 
+@pytest.mark.e2e
 def test_no_lab_to_talk_to(tmp_path: Path) -> None:
     """A command for a lab that is not running says how to start one."""
     assert command("--dir", str(tmp_path), "state") == (
@@ -48,6 +49,7 @@ def test_no_lab_to_talk_to(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.e2e
 def test_an_unknown_path_is_refused(tmp_path: Path) -> None:
     """A path between places that do not exist is refused with those that do."""
     assert command("--dir", str(tmp_path), "down", "lon-mars") == (

@@ -13,6 +13,8 @@ from pingmon.services.bundle import Services
 
 from .conftest import hello, passphrase
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def config_file(services: Services, tmp_path: Path) -> Path:
