@@ -3,7 +3,7 @@
 # TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check format frontend lock dist clean
+.PHONY: help run lab picture test check format frontend lock dist clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -24,6 +24,10 @@ run: ## TLS server and one agent on this machine, loopback targets, on https://1
 lab: ## (root, Linux) a server and six agents in network namespaces, with real delay, jitter, loss and an outage
 	$(SETUP) python run frontend
 	@exec $(BIN)/python -m tests.lab --port $(PORT)
+
+picture: ## (root) the screenshot of README.md, taken of a running lab
+	$(SETUP) python test system frontend
+	@exec $(BIN)/python -m tests.lab.picture docs/images/grid.png
 
 test: ## everything: house rules, types, layers, then all tests (as root also system packages and namespaces)
 	$(SETUP) python test system frontend

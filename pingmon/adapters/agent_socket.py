@@ -209,12 +209,26 @@ class AgentSocket:
             return
         session.told_revision = current.revision
         message = self._services.registry.message_for(view.no)
-        if session.legacy:
-            payload: Json = {"targets": [target.address for target in message.targets]}
-        else:
-            payload = codec.encode_targets(message) | {"sig": ""}
         log.info("targets pushed agent=%s revision=%d count=%d", view.hostname, message.revision, len(message.targets))
-        self._server.emit(EVENT_TARGETS, payload, to=session.sid, namespace=NAMESPACE)
+        if session.legacy:
+            addresses = {"targets": [target.address for target in message.targets]}
+            self._server.emit(EVENT_TARGETS, addresses, to=session.sid, namespace=NAMESPACE)
+            return
+        payload = codec.encode_targets(message) | {"sig": ""}
+
+        def answered(*words: object) -> None:
+            self._targets_answered(session, message.revision, words[0] if words else None)
+
+        self._server.emit(EVENT_TARGETS, payload, to=session.sid, namespace=NAMESPACE, callback=answered)
+
+    def _targets_answered(self, session: Session, revision: int, answer: object) -> None:
+        """A set that an agent did not take counts as not told, so the next look or handshake sends it again."""
+        if isinstance(answer, dict) and answer.get("ok") is True:
+            return
+        if session.told_revision == revision:
+            session.told_revision = -1
+        why = str(answer.get("message", "")) if isinstance(answer, dict) else "it answered nonsense"
+        log.warning("targets refused agent=%s revision=%d: %s", self._name(session.agent_no), revision, why[:200])
 
     def _name(self, agent_no: int | None) -> str:
         view = self._services.registry.snapshot.agents.get(agent_no or 0)

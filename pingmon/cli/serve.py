@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import sys
+import time
 from pathlib import Path
 
 from pingmon import config as settings
@@ -27,12 +29,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _serve(args: argparse.Namespace) -> int:
     config = settings.load(args.config)
-    logging.basicConfig(
-        level=config.log.level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # says two lines at every start, whatever it does
+    _log_to_stderr(config.log.level)
     # Only the server needs Flask and all that: `pingmon agents list` must not wait for it.
     from pingmon.app import serve
 
@@ -45,6 +42,25 @@ def _serve(args: argparse.Namespace) -> int:
     except OSError as error:
         raise CommandError(_sentence(error, config)) from error
     return 0
+
+
+class _Lines(logging.Formatter):
+    """The form of the agent's log: UTC, level in lower case, message with key=value."""
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.levelname = record.levelname.lower()
+        return super().format(record)
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s.%(msecs)03dZ "
+    handler.setFormatter(_Lines(f"{stamp}%(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    # Libraries speak from `warning` on: alembic alone has two lines for every start, whatever it does.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("pingmon").setLevel(level.upper())
 
 
 def _sentence(error: OSError, config: settings.Config) -> str:

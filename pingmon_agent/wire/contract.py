@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
 NAMESPACE = "/agent"
@@ -133,7 +133,7 @@ def check_ip(value: str) -> str:
 class Handshake:
     """Agent -> server: who is there. `epoch` and `next_seq` come from current agents only."""
 
-    passphrase: str
+    passphrase: str = field(repr=False)
     hostname: str
     ip_address: str
     version: str
