@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 
@@ -16,10 +17,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.geteuid() == 0:
         return
-    reason = pytest.mark.skip(reason="needs root for network namespaces: run `sudo make test`")
+    lacking = {"root": "needs root for network namespaces: run `sudo make test`"}
+    if not _may_ping():
+        lacking["e2e"] = (
+            "this user may not send pings: run `sysctl -w net.ipv4.ping_group_range='0 2147483647'` as root"
+        )
     for item in items:
-        if item.get_closest_marker("root"):
-            item.add_marker(reason)
+        for marker, reason in lacking.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _may_ping() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP).close()
+    except PermissionError:
+        return False
+    return True
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
