@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import socketio
@@ -32,6 +33,7 @@ log = logging.getLogger("pingmon.agents")
 RETRY_S = 30
 # The acknowledgement of a handshake leaves first, then the targets it announces.
 ACK_FIRST_S = 0.02
+TARGETS_AGAIN_S, TARGETS_AGAIN_MAX_S = 1.0, 60.0
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Session:
     legacy: bool = False
     told_state: str = ""
     told_revision: int = -1
+    refused_sets: int = 0
 
 
 class AgentSocket:
@@ -211,24 +214,29 @@ class AgentSocket:
         message = self._services.registry.message_for(view.no)
         log.info("targets pushed agent=%s revision=%d count=%d", view.hostname, message.revision, len(message.targets))
         if session.legacy:
-            addresses = {"targets": [target.address for target in message.targets]}
-            self._server.emit(EVENT_TARGETS, addresses, to=session.sid, namespace=NAMESPACE)
+            payload: Json = {"targets": [target.address for target in message.targets]}
+            self._server.emit(EVENT_TARGETS, payload, to=session.sid, namespace=NAMESPACE)
             return
         payload = codec.encode_targets(message) | {"sig": ""}
-
-        def answered(*words: object) -> None:
-            self._targets_answered(session, message.revision, words[0] if words else None)
-
+        answered = partial(self._targets_answered, session, current.revision)
         self._server.emit(EVENT_TARGETS, payload, to=session.sid, namespace=NAMESPACE, callback=answered)
 
-    def _targets_answered(self, session: Session, revision: int, answer: object) -> None:
-        """A set that an agent did not take counts as not told, so the next look or handshake sends it again."""
-        if isinstance(answer, dict) and answer.get("ok") is True:
-            return
-        if session.told_revision == revision:
+    def _targets_answered(self, session: Session, revision: int, *answer: object) -> None:
+        """A refused set goes out again: an agent may see it before the approval that was sent ahead of it."""
+        said = answer[0] if answer and isinstance(answer[0], dict) else {}
+        if said.get("ok") is True:
+            session.refused_sets = 0
+        elif session.told_revision == revision:
             session.told_revision = -1
-        why = str(answer.get("message", "")) if isinstance(answer, dict) else "it answered nonsense"
-        log.warning("targets refused agent=%s revision=%d: %s", self._name(session.agent_no), revision, why[:200])
+            session.refused_sets += 1
+            code, why = str(said.get("code"))[:40], str(said.get("message"))[:200]
+            log.warning("targets refused agent=%s code=%r: %r", self._name(session.agent_no), code, why)
+            self._server.start_background_task(self._tell_targets_again, session)
+
+    def _tell_targets_again(self, session: Session) -> None:
+        self._server.sleep(min(TARGETS_AGAIN_MAX_S, TARGETS_AGAIN_S * 2 ** min(session.refused_sets - 1, 6)))
+        if session.sid in self._sessions:
+            self._tell_targets(session)
 
     def _name(self, agent_no: int | None) -> str:
         view = self._services.registry.snapshot.agents.get(agent_no or 0)

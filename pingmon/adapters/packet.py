@@ -42,6 +42,8 @@ class CheckedPacket(Packet):  # type: ignore[misc]
                 self.packet_type = EVENT if self.packet_type == BINARY_EVENT else ACK
         if self.packet_type in (EVENT, BINARY_EVENT):
             self.data = _checked(self.data, self.id is not None)
+        elif self.packet_type == ACK and not isinstance(self.data, list):
+            self.data = []
         return attachments
 
     def add_attachment(self, attachment: Any) -> bool:  # noqa: ARG002 - counted, not kept

@@ -1,6 +1,7 @@
 // A stranger's client: npm socket.io-client, moved by JSON lines on stdin, telling what happens to it on stdout.
 //   node foreign.mjs PACKAGE_JSON URL CA_FILE TRANSPORT
-// Commands: {emit: [event, ...arguments], ask: id or null} {raw: [event, ...arguments]} or {text}; {binary: n} is n bytes.
+// Commands: {emit: [event, ...arguments], ask: id or null}, {raw: [event, ...arguments]},
+// {text: whole message}, {acknowledge: answer to events from now on}; {binary: n} among arguments is n bytes.
 // Must not know: pingmon's events and answers; the tests know them.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
@@ -16,7 +17,13 @@ socket.on("connect_error", (error) =>
   tell("connect_error", { message: error.message, detail: String(error.description?.message ?? error.description ?? "") }),
 );
 socket.on("disconnect", (reason) => tell("disconnect", { reason }));
-socket.onAny((event, ...args) => tell("event", { event, args }));
+// What it acknowledges events with where the server asks for that.
+let acknowledgement = { ok: true };
+socket.onAny((event, ...args) => {
+  const reply = typeof args.at(-1) === "function" ? args.pop() : null;
+  tell("event", { event, args });
+  reply?.(acknowledgement);
+});
 
 const filled = (value) =>
   Array.isArray(value) ? value.map(filled) : Number.isInteger(value?.binary) ? Buffer.alloc(value.binary, 7) : value;
@@ -25,6 +32,10 @@ createInterface({ input: process.stdin })
     const command = JSON.parse(line);
     if (command.text !== undefined) {
       socket.io.engine.write(command.text);
+      return;
+    }
+    if (command.acknowledge !== undefined) {
+      acknowledgement = command.acknowledge;
       return;
     }
     const args = (command.raw ?? command.emit).map(filled);

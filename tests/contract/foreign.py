@@ -99,6 +99,10 @@ class ForeignAgent:
         """Send this as the whole message, whatever it is."""
         self._write({"text": text})
 
+    def acknowledge_with(self, answer: object) -> None:
+        """Answer events of the server with this from now on, where it asks for an acknowledgement."""
+        self._write({"acknowledge": answer})
+
     def nothing_more(self, name: str, within_s: float) -> None:
         """AssertionError if an event `name` comes within this time."""
         end = time.monotonic() + within_s
