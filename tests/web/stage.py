@@ -8,7 +8,6 @@ import json
 import os
 import random
 import sys
-import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -198,9 +197,3 @@ def large(directory: Path, size: int) -> Stage:
 
         write_history(services, numbers, 4, 20, sample)
     return stage
-
-
-def started(stage: Stage) -> float:
-    """Start the server; unix time when it was ready."""
-    stage.server.start()
-    return time.time()

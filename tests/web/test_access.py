@@ -42,7 +42,7 @@ BODIES: dict[str, object] = {
     "api.change_target": {"name": "renamed"},
     "api.create_passphrase": {"label": "x", "legacy": True, "max_uses": 1, "ttl_s": 3600},
 }
-OPEN = {"web.static", "static", "security.login", "security.logout", "web.welcome"}
+OPEN = {"web.static", "security.login", "security.logout", "web.welcome"}
 
 
 def _fill(site: Site) -> dict[str, str]:

@@ -17,7 +17,6 @@ from .context import public_host
 ANYONE: Final = None
 
 PERMISSIONS: Final[dict[str, Role | None]] = {
-    "static": ANYONE,
     "web.static": ANYONE,
     "security.login": ANYONE,
     "security.logout": ANYONE,
@@ -44,7 +43,7 @@ PERMISSIONS: Final[dict[str, Role | None]] = {
     "api.create_passphrase": Role.ADMIN,
     "api.revoke_passphrase": Role.ADMIN,
 }
-OURS: Final = ("web.", "api.", "security.", "static")
+OURS: Final = ("web.", "api.", "security.")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

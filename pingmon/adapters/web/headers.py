@@ -20,7 +20,7 @@ POLICY: Final = (
     "connect-src 'self' {socket}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'; "
     "require-trusted-types-for 'script'"
 )
-STATIC: Final = ("static", "web.static")
+STATIC: Final = "web.static"
 YEAR_S: Final = 31_536_000
 
 
@@ -39,7 +39,7 @@ def install(app: Flask) -> None:
 
 
 def _say_how_long(response: Response) -> None:
-    if request.endpoint not in STATIC:
+    if request.endpoint != STATIC:
         response.headers["Cache-Control"] = "no-store"
     elif response.status_code < 400:
         # A page names its files with a hash of their content; without it the browser asks with the etag each time.
