@@ -188,6 +188,14 @@ def test_each_unfit_passphrase_has_its_code(
     assert server.agent_state("stranger") is None
 
 
+def test_a_passphrase_made_a_moment_ago_is_good(server: Server) -> None:
+    """A passphrase from the command line works at once, not only after the server's next look at the directory."""
+    with foreign_agent(server) as agent:
+        for number in range(3):
+            secret = server.admin("passphrases", "create", "--legacy").strip()
+            assert agent.ask("handshake", hello(secret, f"moment-{number}"))["state"] == "pending"
+
+
 def test_revoking_shuts_out_an_agent_that_was_let_in(server: Server) -> None:
     """Once its passphrase is revoked, an approved agent's next handshake is refused."""
     secret = server.admin("passphrases", "create", "--legacy").strip()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,9 +132,12 @@ def test_a_graceful_stop_is_quick_and_loses_nothing(world: World) -> None:
 
 
 def test_an_outage_of_the_server_loses_nothing(world: World) -> None:
-    """SIGKILL, a while of nothing, a new start: every round of the outage arrives, none twice."""
+    """Killed with a report unanswered, away for a while, back: every round of the outage arrives, none twice."""
     assert world.server.child is not None
     killed = time.time()
+    # Frozen first, so that the agent has a report on the way that nobody will ever answer.
+    world.server.child.process.send_signal(signal.SIGSTOP)
+    time.sleep(1.5 * INTERVAL_S)
     world.server.child.process.kill()
     world.server.child.process.wait()
     time.sleep(OUTAGE_S[world.server.mode])

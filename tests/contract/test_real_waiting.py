@@ -107,12 +107,3 @@ def test_a_wrong_passphrase_is_said_and_the_agent_stays(server: Server, tmp_path
         time.sleep(0.5)
         assert log_of(agent).count("the passphrase is wrong") == 1
     assert server.agent_state("mistyped") is None
-
-
-def test_a_passphrase_made_a_moment_ago_is_good(server: Server, tmp_path: Path) -> None:
-    """An agent that starts right after `passphrases create` is pending at its first try."""
-    with running_agent(
-        server, tmp_path, "early", passphrase=server.admin("passphrases", "create", "--legacy")
-    ) as agent:
-        wait_until_said(agent, "state pending")
-        assert "refuses" not in log_of(agent)
