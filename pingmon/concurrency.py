@@ -238,7 +238,9 @@ class Server:
         import socket
 
         # Bound here: werkzeug would print advice of its own and end the process when the port is taken.
-        self._listener = socket.create_server((host, port), family=_family(host), backlog=512)
+        # "::" means both families, as in the other modes; create_server() alone would make it IPv6 only.
+        both = host == "::" and socket.has_dualstack_ipv6()
+        self._listener = socket.create_server((host, port), family=_family(host), backlog=512, dualstack_ipv6=both)
         server = make_server(
             host, port, self._app, threaded=True, request_handler=Handler, ssl_context=self._context,
             fd=self._listener.fileno(),

@@ -29,7 +29,8 @@ def _create(args: argparse.Namespace) -> int:
         if services.accounts.has_admin():
             raise CommandError("there is an admin already; sign in as that one")
         token = services.accounts.create_link(services.clock.wall_ms())
-        url = f"https://127.0.0.1:{services.config.server.port}/welcome/{token}"
+        server = services.config.server
+        url = f"https://{'[::1]' if server.listen == '::1' else '127.0.0.1'}:{server.port}/welcome/{token}"
     sys.stdout.write(url + "\n")
     sys.stderr.write("open it in a browser on this host within an hour; it works once\n")
     return 0

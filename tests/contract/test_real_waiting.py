@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Agent, Server, clean_environment, make_pki, running_agent, wait_for
+from tests.support.processes import Agent, Server, clean_environment, make_pki, running_agent, running_server, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -107,3 +108,15 @@ def test_a_wrong_passphrase_is_said_and_the_agent_stays(server: Server, tmp_path
         time.sleep(0.5)
         assert log_of(agent).count("the passphrase is wrong") == 1
     assert server.agent_state("mistyped") is None
+
+
+def test_everything_works_on_ipv6_alone(tmp_path: Path) -> None:
+    """A server on ::1 only: its one-time link leads there, and an agent enrols and delivers through wss://[::1]."""
+    with running_server(tmp_path / "server", host="::1") as server:
+        server.admin("targets", "add", "here", "::1")
+        server.session()
+        with running_agent(server, tmp_path / "agent", "six", ip_address="::1") as agent:
+            agent.approve()
+            wait_for(lambda: times(server, "six"), "a first round over IPv6")
+        shown = json.loads(server.admin("agents", "show", "six"))
+    assert (shown["ip_address"], shown["observed_ip"]) == ("::1", "::1")

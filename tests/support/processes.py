@@ -66,12 +66,14 @@ class Server:
     port: int
     mode: str = "eventlet"
     prefix: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
     child: Child | None = None
     _session: Session | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"https://{host}:{self.port}"
 
     @property
     def ca_file(self) -> Path:
@@ -179,11 +181,11 @@ def make_pki(directory: Path, names: tuple[str, ...] = LOOPBACK) -> None:
     issue_leaf(directory / "ca", "localhost", list(names), out_cert=certificate, out_key=key)
 
 
-def write_server(server: Server, *, listen: str = "127.0.0.1", interval_s: float, mesh: bool, extra: str = "") -> None:
-    """server.toml of `server`; `extra` is more TOML."""
+def write_server(server: Server, *, listen: str | None = None, interval_s: float, mesh: bool, extra: str = "") -> None:
+    """server.toml of `server`; `extra` is more TOML, `listen` another address than the one it is reached at."""
     home = server.directory
     server.config.write_text(
-        f'[server]\nlisten = "{listen}"\nport = {server.port}\n'
+        f'[server]\nlisten = "{listen or server.host}"\nport = {server.port}\n'
         f'public_url = "{server.url}"\ndata_dir = "{home / "data"}"\n'
         f'[tls]\ncertificate = "{home / "server.pem"}"\nkey = "{home / "server.key"}"\n'
         f"[probing]\ninterval_s = {interval_s}\nmesh = {str(mesh).lower()}\n{extra}"
@@ -215,10 +217,11 @@ def running_server(
     mesh: bool = False,
     extra: str = "",
     port: int | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[Server]:
     """A ready server with an empty database; `extra` is more TOML for its configuration. Stopped at the end."""
     directory.mkdir(parents=True, exist_ok=True)
-    server = Server(directory, port or free_port(), mode)
+    server = Server(directory, port or free_port(), mode, host=host)
     make_pki(directory)
     write_server(server, interval_s=interval_s, mesh=mesh, extra=extra)
     server.admin("db", "upgrade")
@@ -242,7 +245,7 @@ def running_agent(
 ) -> Iterator[Agent]:
     """A started agent (still pending: see `Agent.approve`); `extra` is more TOML. Stopped at the end."""
     agent = Agent(server, directory, hostname)
-    url = f"wss://127.0.0.1:{server.port}"
+    url = server.url.replace("https://", "wss://")
     secret = passphrase or server.passphrase(hostname)
     write_agent(agent, url=url, ip_address=ip_address, passphrase=secret, extra=extra)
     try:
