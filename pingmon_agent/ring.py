@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .wire.contract import Round
+from .wire import codec
+from .wire.contract import MAX_SAMPLES_PER_REPORT, Round
 
 KEEP_S = 1800.0
 # A cap beside the age: 30 minutes of 8,000 targets each second would be 58 MB of samples.
 MAX_SAMPLES = 8_000_000
-_ROUND_BYTES = 96  # what a round costs on the wire beside its samples: seq, t, rev, disturbed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Limits:
     """How much one report may hold."""
 
     rounds: int = 64
-    samples: int = 8_000
+    samples: int = MAX_SAMPLES_PER_REPORT
     bytes: int = 65_536
 
 
@@ -79,7 +79,7 @@ class Ring:
             for place in range(first, len(self._kept)):
                 candidate = self._kept[place].round
                 samples += len(candidate.samples)
-                size += _ROUND_BYTES + len(str(candidate.samples.tolist())) - max(0, len(candidate.samples) - 1)
+                size += codec.round_size(candidate.samples)
                 if rounds and (len(rounds) >= limits.rounds or samples > limits.samples or size > limits.bytes - 256):
                     break
                 rounds.append(candidate)

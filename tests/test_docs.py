@@ -45,7 +45,9 @@ def agent_settings() -> set[str]:
     }
 
 
-@pytest.mark.parametrize(("heading", "settings"), [("server.toml", server_settings()), ("agent.toml", agent_settings())])
+@pytest.mark.parametrize(
+    ("heading", "settings"), [("server.toml", server_settings()), ("agent.toml", agent_settings())]
+)
 def test_settings_are_described(heading: str, settings: set[str]) -> None:
     """docs/operations.md has a line for each setting of both programs, and for no other."""
     part = doc("operations.md").split(f"## {heading}\n")[1].split("\n## ")[0]
@@ -56,7 +58,13 @@ def test_settings_are_described(heading: str, settings: set[str]) -> None:
 def test_codes_and_states_are_described() -> None:
     """docs/wire.md explains every error code, state, outcome and event."""
     text = doc("wire.md")
-    words = [*contract.ErrorCode, *contract.State, contract.EVENT_HANDSHAKE, contract.EVENT_TARGETS, contract.EVENT_DATA]
+    words = [
+        *contract.ErrorCode,
+        *contract.State,
+        contract.EVENT_HANDSHAKE,
+        contract.EVENT_TARGETS,
+        contract.EVENT_DATA,
+    ]
     missing = [word for word in words if f"`{word}`" not in text]
     missing += [outcome.name for outcome in contract.Outcome if f"| {int(outcome)} |" not in text]
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
 from .contract import (
+    LIST_COLUMN,
     LOWEST_OUTCOME,
     MAX_ROUNDS_PER_REPORT,
     MAX_RTT_US,
@@ -31,6 +33,7 @@ from .contract import (
 
 T = TypeVar("T")
 Json = dict[str, Any]
+_ROUND_BYTES = 96  # what a round costs beside its samples: seq, t, rev, disturbed
 _SEQ_LIMIT = 2**53  # the largest whole number every JSON reader keeps exact
 
 
@@ -131,7 +134,10 @@ def _target(row: object) -> Target:
 
 
 def encode_report(report: Report) -> Json:
-    """Columns, one per round: `{"v":1,"epoch":…,"rounds":[{"seq","t","rev","rtt":[us or code]},…]}`."""
+    """Columns, one per round: `{"v":1,"epoch":…,"rounds":[{"seq","t","rev","rtt":[us or code]},…]}`.
+
+    A column of more than LIST_COLUMN samples is base64 of little-endian int32 under `rtt32` instead.
+    """
     message: Json = {"v": 1, "epoch": report.epoch, "rounds": [_encode_round(r) for r in report.rounds]}
     if report.gap is not None:
         message["gap"] = list(report.gap)
@@ -139,10 +145,29 @@ def encode_report(report: Report) -> Json:
 
 
 def _encode_round(r: Round) -> Json:
-    row: Json = {"seq": r.seq, "t": r.started_ms, "rev": r.revision, "rtt": r.samples.tolist()}
+    row: Json = {"seq": r.seq, "t": r.started_ms, "rev": r.revision}
+    if len(r.samples) > LIST_COLUMN:
+        row["rtt32"] = base64.b64encode(_little(r.samples).tobytes()).decode()
+    else:
+        row["rtt"] = r.samples.tolist()
     if r.disturbed:
         row["disturbed"] = True
     return row
+
+
+def round_size(samples: array[int]) -> int:
+    """Bytes that a round of these samples takes in a report, at most."""
+    if len(samples) > LIST_COLUMN:
+        return _ROUND_BYTES + (len(samples) * 4 + 2) // 3 * 4
+    return _ROUND_BYTES + len(str(samples.tolist())) - max(0, len(samples) - 1)
+
+
+def _little(samples: array[int]) -> array[int]:
+    if sys.byteorder == "little":
+        return samples
+    copy = array("i", samples)
+    copy.byteswap()
+    return copy
 
 
 def decode_report(data: object) -> Report:
@@ -170,7 +195,7 @@ def _round(epoch: str, row: object) -> Round:
         seq=_count(fields, "seq", 1),
         started_ms=_count(fields, "t"),
         revision=_count(fields, "rev"),
-        samples=decode_column(fields.get("rtt")),
+        samples=decode_packed(fields["rtt32"]) if "rtt32" in fields else decode_column(fields.get("rtt")),
         disturbed=fields.get("disturbed") is True,
     )
 
@@ -184,6 +209,24 @@ def decode_column(values: object) -> array[int]:
     if values and not (min(values) >= LOWEST_OUTCOME and max(values) <= MAX_RTT_US):
         raise _bad(f"rtt must lie between {int(LOWEST_OUTCOME)} and {MAX_RTT_US}")
     return array("i", values)
+
+
+def decode_packed(text: object) -> array[int]:
+    """The same out of base64 of little-endian int32."""
+    if not isinstance(text, str):
+        raise _bad("rtt32 must be text in base64")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise _bad("rtt32 is not base64") from None
+    if len(data) % 4:
+        raise _bad("rtt32 must hold 4 bytes per target")
+    values = array("i")
+    values.frombytes(data)
+    values = _little(values)
+    if values and not (min(values) >= LOWEST_OUTCOME and max(values) <= MAX_RTT_US):
+        raise _bad(f"rtt must lie between {int(LOWEST_OUTCOME)} and {MAX_RTT_US}")
+    return values
 
 
 def _gap(value: object) -> tuple[int, int, str] | None:

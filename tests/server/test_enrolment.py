@@ -38,7 +38,7 @@ def test_approval_gives_the_agent_its_id_and_limits(services: Services, approve:
     answer = services.enrolment.reply(agent.no, 41)
 
     assert (answer["state"], answer["agent_id"], answer["upto"]) == ("approved", agent.id, 41)
-    assert answer["limits"] == {"bytes": 65536, "rounds": 64, "samples": 8000, "spread_s": 1}
+    assert answer["limits"] == {"bytes": 65536, "rounds": 64, "samples": 12000, "spread_s": 1}
 
 
 @pytest.mark.parametrize("secret", ["secret", "pm1-00000000-00000000000000000000000000", "pml-0000-1", "PML-X"])

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from pingmon_agent.wire import codec
 from pingmon_agent.wire.contract import (
+    MAX_MESSAGE_BYTES,
+    MAX_TARGETS,
     ErrorCode,
     Handshake,
     Outcome,
@@ -78,7 +80,8 @@ def test_mapped_address_is_folded() -> None:
     assert codec.decode_handshake({**HELLO, "ip_address": "::ffff:192.0.2.17"}).ip_address == "192.0.2.17"
 
 
-samples = st.lists(st.integers(int(min(Outcome)), 60_000_000), max_size=50)
+values = st.integers(int(min(Outcome)), 60_000_000)
+samples = st.lists(values, max_size=50) | st.builds(lambda v, n: [v, 0, -1] * n, values, st.integers(171, 300))
 
 
 @given(st.lists(samples, min_size=1, max_size=5), st.booleans())
@@ -104,6 +107,38 @@ def test_no_foreign_value_enters_a_column(value: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (5, "rtt32 must be text in base64"),
+        ("x", "rtt32 is not base64"),
+        ("AAAA*AAA", "rtt32 is not base64"),
+        ("AAAA", "rtt32 must hold 4 bytes per target"),
+        ("+v///w==", "rtt must lie between -5 and 60000000"),
+        ("AIeTAw==", ""),
+        ("AYeTAw==", "rtt must lie between -5 and 60000000"),
+    ],
+)
+def test_packed_columns_are_checked_like_lists(text: object, sentence: str) -> None:
+    """The packed form lets nothing in that the list would refuse."""
+    if not sentence:
+        assert codec.decode_packed(text).tolist() == [60_000_000]
+        return
+    with pytest.raises(WireError) as caught:
+        codec.decode_packed(text)
+
+    assert caught.value.message == sentence
+
+
+def test_the_largest_round_fits_one_message() -> None:
+    """12,000 targets with the longest round-trip times stay below the message limit, and `round_size` knows it."""
+    column = array("i", [60_000_000]) * MAX_TARGETS
+    row = Round(epoch=EPOCH, seq=2**53 - 1, started_ms=2**43, revision=2**31, samples=column, disturbed=True)
+    text = json.dumps(codec.encode_report(Report(epoch=EPOCH, rounds=(row,), gap=(1, 2**53 - 2, "x" * 32))))
+
+    assert len(text) < codec.round_size(column) + 200 < MAX_MESSAGE_BYTES
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"v": 2},
@@ -111,7 +146,7 @@ def test_no_foreign_value_enters_a_column(value: object) -> None:
         {"rounds": []},
         {"rounds": [{"seq": 0, "t": 1, "rev": 1, "rtt": []}]},
         {"rounds": [{"seq": 2, "t": 1, "rev": 1, "rtt": []}, {"seq": 2, "t": 1, "rev": 1, "rtt": []}]},
-        {"rounds": [{"seq": 1, "t": 1, "rev": 1, "rtt": [1] * 8001}]},
+        {"rounds": [{"seq": 1, "t": 1, "rev": 1, "rtt": [1] * 12001}]},
         {"gap": [5, 4, "ttl"]},
     ],
 )
