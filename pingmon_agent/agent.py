@@ -6,6 +6,7 @@ update_targets -> Schedule -> Engine -> Ring -> Delivery -> Uplink -> server
 from __future__ import annotations
 
 import errno
+import functools
 import importlib.metadata
 import logging
 import signal
@@ -36,6 +37,7 @@ EXIT_OK, EXIT_FAILED, EXIT_UNAPPROVED = 0, 1, 3
 _UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - replaced by the address of the connection at each handshake
 
 
+@functools.cache
 def version() -> str:
     """The installed version."""
     return importlib.metadata.version("pingmon")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pingmon_agent import cli
+from pingmon_agent.agent import version
 
 from .certificates import Authority
 from .namespaces import Namespace
@@ -131,6 +132,7 @@ def test_without_permission_ping_and_run_say_what_to_allow(
     """1 and one sentence."""
     here = make_namespace()
     here.sysctl("net.ipv4.ping_group_range", "1 0")
+    version()  # read while this user still may: a checkout in /root is closed to nobody
 
     assert here.run(lambda: cli.main(["ping", "127.0.0.1"]), unprivileged=True) == 1
     assert "allow ping sockets with `sysctl -w net.ipv4.ping_group_range" in capsys.readouterr().err
