@@ -15,6 +15,8 @@ from pingmon.store.rounds import FLAG_DISTURBED, StoredRound
 from pingmon_agent.wire.contract import Outcome
 
 from .clock import Clock
+from .ingest import AHEAD_MS
+from .legacy import EPOCH as LEGACY_EPOCH
 from .recent import Recent
 from .registry import Registry
 from .targets import MEASURING
@@ -58,7 +60,8 @@ class Thresholds:
 class Row:
     """One agent's cells in the order of its own target set.
 
-    `lost` and `sent` are shift registers of the last 12 rounds, newest in bit 0.
+    `lost` and `sent` are shift registers of the last 12 rounds, newest in bit 0. The newest round started at `at_ms` by
+    the agent's clock and came at `heard_ms` by ours: only the latter tells how old the row is.
     """
 
     revision: int
@@ -67,7 +70,10 @@ class Row:
     lost: array[int]
     sent: array[int]
     states: bytearray
+    epoch: str = ""
+    seq: int = 0
     at_ms: int = 0
+    heard_ms: int = 0
 
     @classmethod
     def empty(cls, revision: int, target_ids: tuple[int, ...]) -> Row:
@@ -87,20 +93,35 @@ class Row:
             if j is not None:
                 row.last[i], row.lost[i], row.sent[i] = self.last[j], self.lost[j], self.sent[j]
                 row.states[i] = self.states[j]
-        row.at_ms = self.at_ms
+        row.epoch, row.seq, row.at_ms, row.heard_ms = self.epoch, self.seq, self.at_ms, self.heard_ms
         return row
+
+    def admit(self, stored: StoredRound, slack_ms: float) -> bool:
+        """Whether a round is news for the picture; noted if so. Its number tells, for clocks step.
+
+        Legacy agents number nothing and report target by target, a little out of order: there the clock has to do.
+        """
+        newest = self.at_ms if self.at_ms <= stored.received_ms + AHEAD_MS else 0  # our clock was set back
+        if stored.epoch == LEGACY_EPOCH:
+            news = stored.started_ms >= newest - slack_ms
+        else:
+            news = stored.epoch != self.epoch or stored.seq > self.seq
+        if news:
+            self.epoch, self.seq, self.heard_ms = stored.epoch, stored.seq, stored.received_ms
+            self.at_ms = max(newest, stored.started_ms)
+        return news
 
     def take(self, samples: array[int], disturbed: bool, limits: Thresholds) -> None:
         """Work one round in."""
         last, lost, sent, states = self.last, self.lost, self.sent, self.states
         for i, sample in enumerate(samples):
-            if sample == Outcome.NOT_PROBED:
+            if sample == Outcome.NOT_PROBED or (disturbed and sample in _LOSS):
                 continue
             last[i] = sample
             if sample >= 0:
                 sent[i] = (sent[i] << 1 | 1) & _WINDOW_MASK
                 lost[i] = lost[i] << 1 & _WINDOW_MASK
-            elif sample in _LOSS and not disturbed:
+            elif sample in _LOSS:
                 sent[i] = (sent[i] << 1 | 1) & _WINDOW_MASK
                 lost[i] = (lost[i] << 1 | 1) & _WINDOW_MASK
             states[i] = _state(sample, lost[i], limits)
@@ -127,13 +148,19 @@ class Layout:
     targets: tuple[TargetView, ...]
 
 
+def _shown(agents: tuple[AgentView, ...]) -> list[tuple[int, str, str]]:
+    """What of the agents makes a layout: when one was last seen must not send everybody a new picture."""
+    return [(a.no, a.hostname, a.state) for a in agents]
+
+
 @dataclass(frozen=True)
 class GridRow:
-    """One row in layout order: `last` int32 and `states` one byte per target."""
+    """One row in layout order: `last` int32 and `states` one byte per target; times as in `Row`."""
 
     last: array[int]
     states: bytes
     at_ms: int
+    heard_ms: int
 
 
 @dataclass
@@ -168,20 +195,19 @@ class Grid:
             if stored.revision < row.revision:
                 return
             row = self._rows[stored.agent_no] = row.moved_to(stored.revision, target_ids)
-        # Legacy agents report target by target, a little out of order; data from before an outage stays out.
-        if stored.started_ms < row.at_ms - self._registry.interval_s * 1000:
-            return
-        row.at_ms = max(row.at_ms, stored.started_ms)
-        row.take(stored.samples, bool(stored.flags & FLAG_DISTURBED), self.limits)
-        self.changed.add(stored.agent_no)
+        if row.admit(stored, self._registry.interval_s * 1000):
+            row.take(stored.samples, bool(stored.flags & FLAG_DISTURBED), self.limits)
+            self.changed.add(stored.agent_no)
 
     def _on_change(self, _concerned: frozenset[int]) -> None:
         agents = tuple(a for a in self._registry.agents() if a.state in MEASURING)
         targets = tuple(self._registry.targets())
-        if (agents, targets) == (self._layout.agents, self._layout.targets):
+        if (_shown(agents), targets) == (_shown(self._layout.agents), self._layout.targets):
             return
         self._layout = Layout(self._layout.version + 1, agents, targets)
-        self._rows = {a.no: row for a in agents if (row := self._rows.get(a.no)) is not None}
+        measuring = {a.no for a in agents}
+        self._rows = {no: row for no, row in self._rows.items() if no in measuring}
+        self._columns = {no: columns for no, columns in self._columns.items() if no in measuring}
         self._recent.forget(self._recent.agents() - self._registry.snapshot.agents.keys())
 
     # -- out --
@@ -195,7 +221,7 @@ class Grid:
         """Whether this agent has been silent for too long to believe its last values."""
         row = self._rows.get(agent_no)
         patience_ms = STALE_AFTER_ROUNDS * self._registry.interval_s * 1000
-        return row is not None and now_ms - row.at_ms > patience_ms
+        return row is not None and now_ms - row.heard_ms > patience_ms
 
     def row(self, agent_no: int, now_ms: int) -> GridRow:
         """One agent's cells in layout order."""
@@ -203,13 +229,13 @@ class Grid:
         last, states = array("i", [Outcome.NOT_PROBED]) * width, bytearray(width)
         row = self._rows.get(agent_no)
         if row is None:
-            return GridRow(last, bytes(states), 0)
+            return GridRow(last, bytes(states), 0, 0)
         stale = self.stale(agent_no, now_ms)
         for i, place in enumerate(self._places(agent_no, row)):
             if place >= 0:
                 last[place] = row.last[i]
                 states[place] = CellState.STALE if stale and row.states[i] else row.states[i]
-        return GridRow(last, bytes(states), row.at_ms)
+        return GridRow(last, bytes(states), row.at_ms, row.heard_ms)
 
     def _places(self, agent_no: int, row: Row) -> list[int]:
         key = (self._layout.version, row.revision)

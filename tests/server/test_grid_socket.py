@@ -69,7 +69,7 @@ def measure(services: Services, clock: FakeClock, row: int, *samples: int) -> No
         StoredRound(
             agent_no=agent.no,
             epoch="e",
-            seq=1,
+            seq=clock.now_ms,
             started_ms=clock.now_ms,
             revision=current.revision,
             flags=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from pingmon.services.grid import CellState
 from pingmon.services.recent import KEEP_MS, Recent
 from pingmon.store.rounds import FLAG_DISTURBED, StoredRound
 
-from .conftest import Approve, FakeClock
+from .conftest import Approve, FakeClock, passphrase
 
 NOW = 1_800_000_000_000
 
@@ -22,7 +23,7 @@ def stored(started_ms: int, *values: int, revision: int = 1, agent_no: int = 1, 
     return StoredRound(
         agent_no=agent_no,
         epoch="e",
-        seq=1,
+        seq=started_ms,
         started_ms=started_ms,
         revision=revision,
         flags=flags,
@@ -130,6 +131,59 @@ def test_a_disturbed_round_proves_no_loss(row: Services, clock: FakeClock) -> No
 
     assert states(row)[0] == "ok"
     assert row.grid.picture_json()["loss"][0][0] == 0.0
+
+
+def test_a_disturbed_round_colours_nothing_that_was_never_measured(row: Services, clock: FakeClock) -> None:
+    """A cell without one reply is not green because its only loss does not count."""
+    feed(row, clock, (-1, 1000), flags=FLAG_DISTURBED)
+
+    assert states(row)[:2] == ["none", "ok"]
+
+
+@pytest.mark.parametrize("behind_s", [20, 3600, -50])
+def test_an_agent_with_a_wrong_clock_is_not_stale_while_it_reports(
+    row: Services, clock: FakeClock, behind_s: int
+) -> None:
+    """Silence is measured by the server's own clock, and a clock that steps back does not freeze the row."""
+    feed(row, clock, (1000, 1000), (1000, 1000))
+    view = row.grid.layout.agents[0]
+    current = row.registry.snapshot.sets[view.no]
+    for seq, sample in ((1, 1000), (2, 70_000)):
+        clock.advance(5)
+        late = stored(clock.now_ms - behind_s * 1000, sample, sample, agent_no=view.no, revision=current.revision)
+        late = replace(late, epoch="other", seq=seq, received_ms=clock.now_ms)
+        row.grid.add(late, current.target_ids)
+
+    assert states(row)[:2] == ["slow", "slow"]
+    assert row.grid.row(view.no, clock.now_ms).heard_ms == clock.now_ms
+
+
+def test_a_server_clock_that_was_ahead_does_not_freeze_legacy_rows(row: Services, clock: FakeClock) -> None:
+    """Legacy samples are ordered by time; one from the future is not believed."""
+    view = row.grid.layout.agents[0]
+    current = row.registry.snapshot.sets[view.no]
+
+    def legacy(sample: int) -> None:
+        one = stored(clock.now_ms, sample, sample, agent_no=view.no, revision=current.revision)
+        row.grid.add(replace(one, epoch="legacy"), current.target_ids)
+
+    clock.advance(86_400)
+    legacy(1000)
+    clock.advance(-86_400)
+    legacy(70_000)
+
+    assert states(row)[:2] == ["slow", "slow"]
+
+
+def test_being_seen_makes_no_new_layout(row: Services, clock: FakeClock) -> None:
+    """A browser gets the whole picture again when rows or columns change, not when somebody was last heard of."""
+    version = row.grid.layout.version
+    clock.advance(60)
+    row.registry.touch(row.grid.layout.agents[0].no)
+    row.registry.flush_seen()
+    passphrase(row)
+
+    assert row.grid.layout.version == version
 
 
 def test_a_silent_agent_turns_stale(row: Services, clock: FakeClock) -> None:
