@@ -29,11 +29,21 @@ def _create(args: argparse.Namespace) -> int:
         if services.accounts.has_admin():
             raise CommandError("there is an admin already; sign in as that one")
         token = services.accounts.create_link(services.clock.wall_ms())
-        server = services.config.server
-        url = f"https://{'[::1]' if server.listen == '::1' else '127.0.0.1'}:{server.port}/welcome/{token}"
-    sys.stdout.write(url + "\n")
-    sys.stderr.write("open it in a browser on this host within an hour; it works once\n")
+        port = services.config.server.port
+        host = _own_address(services.config.server.listen)
+    sys.stdout.write(f"https://{host}:{port}/welcome/{token}\n")
+    sys.stderr.write(
+        "open it in a browser on this host within an hour; it works once "
+        f"(from elsewhere: ssh -L {port}:{host}:{port} HOST, then https://127.0.0.1:{port}/...)\n"
+    )
     return 0
+
+
+def _own_address(listen: str) -> str:
+    """Where a browser on this host finds a server that listens there; in brackets for IPv6."""
+    if listen in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    return f"[{listen}]" if ":" in listen else listen
 
 
 def _list(args: argparse.Namespace) -> int:

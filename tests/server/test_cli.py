@@ -94,6 +94,19 @@ def test_refusals_are_one_sentence(config_file: Path, words: tuple[str, ...], co
     assert (done.returncode, done.stdout, done.stderr) == (code, "", sentence)
 
 
+@pytest.mark.parametrize(
+    ("listen", "host"), [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "[::1]"), ("192.0.2.5", "192.0.2.5")]
+)
+def test_the_first_admin_gets_a_link_that_can_be_opened(config_file: Path, listen: str, host: str) -> None:
+    """The link leads to an address the server listens on, and the hint says how to use it from elsewhere."""
+    config_file.write_text(config_file.read_text() + f'listen = "{listen}"\n')
+
+    made = pingmon(config_file, "users", "create", "--admin")
+
+    assert made.stdout.startswith(f"https://{host}:8443/welcome/")
+    assert f"ssh -L 8443:{host}:8443 HOST" in made.stderr
+
+
 def test_a_passphrase_is_printed_once(config_file: Path) -> None:
     """Standard output holds the secret alone, so it can be piped into a file; lists never show it."""
     made = pingmon(config_file, "passphrases", "create", "--legacy", "--label", "site A", "--uses", "3")

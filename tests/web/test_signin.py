@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
@@ -13,7 +14,7 @@ from pingmon.adapters.web.credentials import clean_email, clean_password
 from pingmon.services.errors import Invalid
 from pingmon.store.models import User
 
-from .site import BASE, PASSWORD, Site, Visitor
+from .site import BASE, PASSWORD, Site, Visitor, open_site
 
 KNOWN = {"email": "admin@example.net", "password": PASSWORD}
 SHORT = "The password is too short: use 12 characters or more, such as four random words."
@@ -164,6 +165,16 @@ def test_the_link_works_from_the_server_itself_only(site: Site, address: str, ca
     assert "This link works on the server itself only. Open it there, or through an SSH tunnel" in answer.text
     for local in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
         assert site.visitor(address=local).get(path).status_code == 200
+
+
+def test_a_server_on_one_address_is_met_there(tmp_path: Path) -> None:
+    """A server that listens on its LAN address only has no loopback: a browser on the host comes from that address."""
+    site = open_site(tmp_path / "data", {"listen": "192.0.2.5"})
+    path = site.link()
+
+    assert site.visitor(address="192.0.2.5").get(path).status_code == 200
+    assert site.visitor(address="192.0.2.6").get(path).status_code == 403
+    site.application.services.close()
 
 
 @pytest.mark.parametrize(

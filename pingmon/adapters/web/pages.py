@@ -98,12 +98,13 @@ def welcome(token: str) -> ResponseReturnValue:
 
 
 def _from_here() -> bool:
+    """Whether the browser is on this host: it comes from loopback, or from the one address the server listens on."""
     try:
         address = ipaddress.ip_address(request.remote_addr or "")
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or str(address) == services().config.server.listen
 
 
 def _make_admin(token: str, email: str, password: str, again: str) -> None:
