@@ -7,6 +7,8 @@ Must not know: sockets, Flask.
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
+from threading import Lock
 from typing import Any
 
 from pingmon_agent.wire.contract import ErrorCode, Outcome, WireError
@@ -26,9 +28,15 @@ class LegacyIngest:
 
     def __init__(self, ingest: Ingest, registry: Registry, recent: Recent) -> None:
         self._ingest, self._registry, self._recent = ingest, registry, recent
+        self._turns: defaultdict[int, Lock] = defaultdict(Lock)
 
     def submit(self, agent_no: int, samples: list[LegacySample]) -> Json:
         """Store samples of known targets, return the acknowledgement with the rest under `rejected`."""
+        # Numbers are given here: two reports at once, over an old and a new connection, would get the same ones.
+        with self._turns[agent_no]:
+            return self._submit(agent_no, samples)
+
+    def _submit(self, agent_no: int, samples: list[LegacySample]) -> Json:
         current = self._registry.snapshot.sets.get(agent_no)
         if current is None:
             raise WireError(ErrorCode.STATE, "this agent has no targets yet; wait for update_targets")
@@ -36,8 +44,9 @@ class LegacyIngest:
         known = [(places[s.target], s) for s in samples if s.target in places]
         unknown = sorted({s.target for s in samples if s.target not in places})
         moments: dict[int, dict[int, int]] = {}
+        there = {place: self._times(agent_no, current.target_ids[place]) for place in {place for place, _ in known}}
         for place, sample in known:
-            if not self._is_there(agent_no, current.target_ids[place], sample.at_ms):
+            if sample.at_ms not in there[place]:
                 moments.setdefault(sample.at_ms, {})[place] = sample.sample
         self._ingest.reject(ErrorCode.TARGET, len([s for s in samples if s.target not in places]))
         answer = self._store(agent_no, current, moments)
@@ -48,11 +57,8 @@ class LegacyIngest:
         views = [(i, targets[t]) for i, t in enumerate(current.target_ids) if t in targets]
         return {word: i for i, view in reversed(views) for word in (str(view.id), view.name, view.address)}
 
-    def _is_there(self, agent_no: int, target_id: int, at_ms: int) -> bool:
-        return any(
-            ms == at_ms and sample != Outcome.NOT_PROBED
-            for ms, sample, _ in self._recent.pair(agent_no, target_id, at_ms)
-        )
+    def _times(self, agent_no: int, target_id: int) -> set[int]:
+        return {ms for ms, sample, _ in self._recent.pair(agent_no, target_id, 0) if sample != Outcome.NOT_PROBED}
 
     def _store(self, agent_no: int, current: SetView, moments: dict[int, dict[int, int]]) -> Json:
         if not moments:

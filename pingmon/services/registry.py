@@ -27,7 +27,7 @@ Listener = Callable[[frozenset[int]], None]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The directory as it stood at `revision`; `targets` in column order."""
+    """The directory as it stood at `revision`; `targets` in column order, `sets` of those that measure."""
 
     revision: int = -1
     agents: dict[int, AgentView] = field(default_factory=dict)
@@ -46,6 +46,7 @@ class Registry:
         self.listeners: list[Listener] = []
         self.connected: set[int] = set()
         self._seen: dict[int, int] = {}
+        self._unsaved: set[int] = set()
         self._old_sets: dict[tuple[int, int], SetView] = {}
         self._lock = threading.RLock()
         self.snapshot = Snapshot()
@@ -59,7 +60,9 @@ class Registry:
 
     def agent(self, ref: str) -> AgentView:
         """By id, or by hostname; of several with one hostname the approved one. Raises NotFound."""
-        found = [a for a in self.snapshot.agents.values() if ref in (a.id, a.hostname)]
+        agents = self.snapshot.agents.values()
+        # An id before all: a stranger may call himself like the id of another.
+        found = [a for a in agents if a.id == ref] or [a for a in agents if a.hostname == ref]
         measuring = [a for a in found if a.state in rules.MEASURING]
         if len(found) > 1 and len(measuring) != 1:
             raise Conflict(f"several agents are called {ref!r}; use the id, one of {', '.join(a.id for a in found)}")
@@ -72,10 +75,11 @@ class Registry:
         return list(self.snapshot.targets.values())
 
     def target(self, ref: str) -> TargetView:
-        """By id, name or address. Raises NotFound."""
-        for view in self.snapshot.targets.values():
-            if ref in (str(view.id), view.name, view.address):
-                return view
+        """By id, else by name, else by address. Raises NotFound."""
+        for key in ("id", "name", "address"):
+            for view in self.snapshot.targets.values():
+                if str(getattr(view, key)) == ref:
+                    return view
         raise NotFound(f"there is no target {ref!r}; `pingmon targets list` shows ids, names and addresses")
 
     def target_set(self, agent_no: int, revision: int) -> SetView | None:
@@ -136,14 +140,16 @@ class Registry:
     def touch(self, agent_no: int) -> None:
         """Note that this agent was heard of; written to the database by `flush_seen`."""
         self._seen[agent_no] = self._clock.wall_ms()
+        self._unsaved.add(agent_no)
 
     def flush_seen(self) -> None:
         """Save when agents were last heard of (once a minute; not worth a transaction per message)."""
-        seen, self._seen = self._seen, {}
+        self._seen = {no: ms for no, ms in self._seen.items() if no in self.snapshot.agents}
+        unsaved, self._unsaved = self._unsaved & self._seen.keys(), set()
         with self._directory.transaction() as tx:
             for agent in tx.agents():
-                if agent.no in seen:
-                    agent.seen_ms = seen[agent.no]
+                if agent.no in unsaved:
+                    agent.seen_ms = self._seen[agent.no]
 
     @contextmanager
     def change(self) -> Iterator[Transaction]:
@@ -262,7 +268,9 @@ class Registry:
     def put_targets(self, wanted: list[tuple[str, str]], actor: str) -> list[TargetView]:
         """Make the whole list (mesh targets aside) equal to `wanted`; the same list again changes nothing."""
         clean = [(rules.check_label(name), rules.check_address(address)) for name, address in wanted]
-        if clean == [(t.name, t.address) for t in self.targets() if t.agent_no is None]:
+        own = [(t.name, t.address) for t in self.targets() if t.agent_no is None]
+        mesh = {(t.name, t.address) for t in self.targets() if t.agent_no is not None}
+        if own == [pair for pair in clean if pair not in mesh]:
             return self.targets()
         now = self._clock.wall_ms()
         with self.change() as tx:
@@ -297,6 +305,7 @@ def _read(tx: Transaction) -> Snapshot:
         sets={
             no: SetView(revision=row.revision, target_ids=unpack_ids(row.target_ids))
             for no, row in tx.latest_sets().items()
+            if no in agents and agents[no].state in rules.MEASURING
         },
         passphrases=passphrases,
         by_identity={(view.hostname, view.passphrase_id): no for no, view in agents.items()},

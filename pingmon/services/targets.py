@@ -6,6 +6,7 @@ All functions work inside a transaction that the registry opened. Must not know:
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pingmon.store.directory import Transaction, pack_ids, unpack_ids
@@ -56,36 +57,46 @@ def add(tx: Transaction, name: str, address: str, now_ms: int, agent_no: int | N
     live = tx.targets()
     if any(t.name == name for t in live):
         raise Conflict(f"there is a target named {name!r} already; choose another name or change that one")
-    if len(live) >= MAX_TARGETS:
-        raise Conflict(f"there are {MAX_TARGETS} targets, as many as one agent takes; remove some first")
+    _check_room(len(live) + 1)
     return tx.add_target(Target(name=name, address=address, agent_no=agent_no, created_ms=now_ms))
 
 
 def replace_all(tx: Transaction, wanted: Sequence[tuple[str, str]], now_ms: int) -> set[int]:
     """Make the list of targets that are no agents equal to `wanted` [(name, address)]; returns ids whose data changed.
 
-    A name that stays keeps its id, so its history goes on.
+    A name that stays keeps its id, so its history goes on. An agent that is in the list with its address is no
+    conflict: it may have been approved since the list was written.
     """
-    names = [name for name, _ in wanted]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise Invalid(f"the list names {twice[0]!r} twice; each target needs a name of its own")
+    names = Counter(name for name, _ in wanted)
+    twice = next((name for name, times in names.items() if times > 1), None)
+    if twice is not None:
+        raise Invalid(f"the list names {twice!r} twice; each target needs a name of its own")
     live = {t.name: t for t in tx.targets()}
-    changed = set()
-    for name, target in live.items():
-        if target.agent_no is None and name not in names:
-            target.removed_ms = now_ms
+    gone = [t for t in live.values() if t.agent_no is None and t.name not in names]
+    for target in gone:
+        target.removed_ms = now_ms
     tx.flush()
-    for name, address in wanted:
-        present = live.get(name)
-        if present is None:
-            add(tx, name, address, now_ms)
-        elif present.agent_no is not None:
-            raise Conflict(f"{name!r} is an agent's own target; give yours another name")
-        elif present.address != address and present.id is not None:
-            present.address = address
-            changed.add(present.id)
+    fresh = [Target(name=n, address=a, created_ms=now_ms) for n, a in wanted if n not in live]
+    _check_room(len(live) - len(gone) + len(fresh))
+    tx.add_targets(fresh)
+    return _readdress([(live[name], address) for name, address in wanted if name in live])
+
+
+def _readdress(pairs: Sequence[tuple[Target, str]]) -> set[int]:
+    changed = set()
+    for target, address in pairs:
+        if target.address == address or target.id is None:
+            continue
+        if target.agent_no is not None:
+            raise Conflict(f"{target.name!r} is an agent's own target; give yours another name")
+        target.address = address
+        changed.add(target.id)
     return changed
+
+
+def _check_room(count: int) -> None:
+    if count > MAX_TARGETS:
+        raise Conflict(f"{count} targets are more than the {MAX_TARGETS} that one agent takes; remove some first")
 
 
 def follow_agent(tx: Transaction, agent: Agent, wanted: bool, now_ms: int) -> set[int]:

@@ -72,6 +72,11 @@ class Transaction:
         """Save a new target; its `id` is known afterwards."""
         return self._add(target)
 
+    def add_targets(self, targets: Sequence[Target]) -> None:
+        """Save many at once, in this order; their ids are known afterwards."""
+        self._session.add_all(targets)
+        self._session.flush()
+
     def latest_sets(self) -> dict[int, TargetSet]:
         """The newest target set of each agent number."""
         newest = select(TargetSet.agent_no, func.max(TargetSet.revision)).group_by(col(TargetSet.agent_no)).subquery()

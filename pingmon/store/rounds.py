@@ -48,7 +48,7 @@ class RoundStore(Protocol):
         """(agent_no, epoch) -> highest committed seq, for every epoch still known."""
 
     def since(self, started_ms: int) -> Iterator[StoredRound]:
-        """Rounds that started at `started_ms` or later, in time order."""
+        """Rounds that started at `started_ms` or later: agent by agent, each in time order."""
 
     def drop_before(self, started_ms: int) -> int:
         """Delete up to DELETE_BATCH older rows; returns how many there were."""
@@ -125,24 +125,25 @@ class SqliteRounds:
             return {(a, e): upto for a, e, upto in db.execute("SELECT agent_no, epoch, upto FROM epochs")}
 
     def since(self, started_ms: int) -> Iterator[StoredRound]:
-        """See RoundStore."""
+        """See RoundStore. The key begins with the agent, so all but these rounds stay unread."""
         with self._reader() as db:
-            rows = db.execute(
-                "SELECT r.agent_no, e.epoch, seq, started_ms, revision, flags, received_ms, samples FROM rounds r"
-                " JOIN epochs e ON e.no = r.epoch_no WHERE started_ms >= ? ORDER BY started_ms",
-                (started_ms,),
-            )
-            for agent_no, epoch, seq, started, revision, flags, received, samples in rows:
-                yield StoredRound(
-                    agent_no=agent_no,
-                    epoch=epoch,
-                    seq=seq,
-                    started_ms=started,
-                    revision=revision,
-                    flags=flags,
-                    received_ms=received,
-                    samples=_unpack(samples),
+            for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs ORDER BY agent_no").fetchall():
+                rows = db.execute(
+                    "SELECT e.epoch, seq, started_ms, revision, flags, received_ms, samples FROM rounds r"
+                    " JOIN epochs e ON e.no = r.epoch_no WHERE r.agent_no = ? AND started_ms >= ? ORDER BY started_ms",
+                    (agent_no, started_ms),
                 )
+                for epoch, seq, started, revision, flags, received, samples in rows:
+                    yield StoredRound(
+                        agent_no=agent_no,
+                        epoch=epoch,
+                        seq=seq,
+                        started_ms=started,
+                        revision=revision,
+                        flags=flags,
+                        received_ms=received,
+                        samples=_unpack(samples),
+                    )
 
     def drop_before(self, started_ms: int) -> int:
         """See RoundStore. Goes agent by agent: the key begins with the agent, so each deletion is one range.

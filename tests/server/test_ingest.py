@@ -255,6 +255,28 @@ def test_legacy_samples_come_out_as_they_went_in(two_targets: Services, approve:
     assert [s["rtt_ms"] for s in two_targets.history.pair("probe-1", "b")["samples"]] == [0.007]
 
 
+def test_two_legacy_reports_at_once_are_both_kept(services: Services, approve: Approve, clock: FakeClock) -> None:
+    """An agent that reconnects may report while its last report still waits: neither takes the other's number."""
+    services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
+    agent, answers = approve(), []
+
+    def send(target: str) -> None:
+        answers.append(services.legacy.submit(agent.no, [legacy(target, clock.now_ms + ord(target), 5)]))
+
+    threads = [threading.Thread(target=send, args=(target,)) for target in "ab"]
+    for thread in threads:
+        thread.start()
+    committer = threading.Thread(target=services.ingest.run)
+    committer.start()
+    for thread in threads:
+        thread.join(5)
+    services.ingest.stop()
+    committer.join(5)
+
+    assert [(answer["ok"], answer["dup"]) for answer in answers] == [(True, 0)] * 2
+    assert [len(services.history.pair("probe-1", target)["samples"]) for target in "ab"] == [1, 1]
+
+
 def test_a_legacy_sample_sent_twice_counts_once(two_targets: Services, approve: Approve, clock: FakeClock) -> None:
     """Same target and same time is the same sample, also where another target was reported for that time."""
     agent = approve()

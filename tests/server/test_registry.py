@@ -222,3 +222,65 @@ def test_every_decision_is_in_the_audit_table(services: Services, approve: Appro
         ("alice", "agents.hold", agent.id),
         ("bob", "agents.release", agent.id),
     ]
+
+
+def test_an_id_comes_before_a_name(services: Services, approve: Approve) -> None:
+    """Nobody can hide a target or an agent by calling another one like its id."""
+    services.registry.add_target("2", "192.0.2.10", "test")
+    services.registry.add_target("192.0.2.10", "192.0.2.11", "test")
+    agent = approve()
+    approve(agent.id, "192.0.2.2")
+
+    assert services.registry.target("2").id == 2
+    assert services.registry.target("192.0.2.10").address == "192.0.2.11"
+    assert services.registry.agent(agent.id).hostname == "probe-1"
+
+
+def test_a_list_that_names_an_approved_agent_stays_idempotent(services: Services, approve: Approve) -> None:
+    """A target may become an agent after the list was written: the same list is still no conflict and no change."""
+    services.registry.put_targets([("probe-1", "192.0.2.1"), ("gw", "192.0.2.254")], "test")
+    approve()
+    before = services.registry.snapshot
+
+    services.registry.put_targets([("probe-1", "192.0.2.1"), ("gw", "192.0.2.254")], "test")
+
+    assert services.registry.snapshot is before
+    with pytest.raises(Conflict, match="an agent's own target"):
+        services.registry.put_targets([("probe-1", "192.0.2.9")], "test")
+
+
+def test_a_list_may_be_as_long_as_one_agent_takes(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Targets that leave make room for those that come."""
+    monkeypatch.setattr("pingmon.services.targets.MAX_TARGETS", 3)
+    for names in ("abc", "def"):
+        views = services.registry.put_targets([(n, f"192.0.2.{ord(n)}") for n in names], "test")
+        assert "".join(view.name for view in views) == names
+
+    with pytest.raises(Conflict, match="4 targets are more than the 3"):
+        services.registry.put_targets([(n, f"192.0.2.{ord(n)}") for n in "defg"], "test")
+
+
+def test_when_an_agent_was_seen_outlives_the_note_on_disk(
+    services: Services, approve: Approve, clock: FakeClock
+) -> None:
+    """An agent that went silent shows when that was, not when the directory was last read."""
+    agent = approve()
+    clock.advance(600)
+    services.registry.touch(agent.no)
+    services.registry.flush_seen()
+
+    assert services.registry.describe(services.registry.agent("probe-1"))["last_seen"] == clock.now_ms / 1000
+
+
+def test_only_agents_that_measure_have_a_set_in_memory(services: Services, approve: Approve) -> None:
+    """Sets of deleted and rejected agents are neither kept at hand nor counted as pairs; released ones come back."""
+    services.registry.add_target("gw", "192.0.2.254", "test")
+    one, two = approve("one", "192.0.2.1"), approve("two", "192.0.2.2")
+
+    services.registry.delete("one", "test")
+    services.registry.reject("two", "test")
+    assert services.registry.snapshot.sets == {}
+    assert services.registry.target_set(one.no, 1) is not None
+
+    services.registry.approve("two", "test")
+    assert names(services, two.no) == ["gw"]

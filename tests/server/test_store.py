@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -104,6 +105,28 @@ def test_rounds_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, 
 
     assert list(store.since(0)) == rows
     assert store.cursors() == {(1, "e"): len(rows)}
+    store.close()
+
+
+def test_reading_the_last_hour_touches_no_older_round(tmp_path: Path) -> None:
+    """A start must not read a day of rounds for the sake of an hour: each agent's part is one range of the key."""
+    store = SqliteRounds(tmp_path / "samples.db")
+    store.write([row(1, 1000), row(2, 9000)], {(1, "e"): 2}, 5)
+    plans: list[str] = []
+    real = sqlite3.connect
+
+    def spy(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        db = real(*arguments, **options)
+        db.set_trace_callback(plans.append)
+        return db
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("pingmon.store.rounds.sqlite3.connect", spy)
+        assert [r.seq for r in store.since(5000)] == [2]
+
+    query = next(statement for statement in plans if "FROM rounds" in statement)
+    steps = [step[3] for step in real(tmp_path / "samples.db").execute(f"EXPLAIN QUERY PLAN {query}")]
+    assert any("PRIMARY KEY (agent_no=? AND started_ms>?)" in step for step in steps), steps
     store.close()
 
 
