@@ -149,6 +149,7 @@ class Delivery:
         if agent_id != self._agent_id or (type(revision) is int and revision < self._floor_rev):
             self._floor_rev = -1
         self._agent_id = agent_id
+        self._ring.belong_to(agent_id)
         self._promised_rev = revision if type(revision) is int else -1
         self._limits = self._allowed = granted(body.get("limits"))
         self._move_to(upto)

@@ -45,13 +45,27 @@ class Ring:
         self._kept: deque[_Kept] = deque()
         self._samples = 0
         self._acked = 0
+        self._agent_id = ""
         self.epoch = secrets.token_hex(8)
         self.last_seq = 0
         self.dropped = 0  # samples that expired before the server had them
 
-    def append(self, *, started_ms: int, revision: int, samples: array[int], disturbed: bool) -> Round:
-        """Number a finished round and keep it."""
+    def belong_to(self, agent_id: str) -> None:
+        """From now on these are rounds of `agent_id`. Those of another one go: its set numbers mean other targets."""
         with self._lock:
+            if self._agent_id not in ("", agent_id):
+                self.dropped += sum(len(k.round.samples) for k in self._kept if k.round.seq > self._acked)
+                self._kept.clear()
+                self._samples = 0
+            self._agent_id = agent_id
+
+    def append(
+        self, *, started_ms: int, revision: int, samples: array[int], disturbed: bool, agent_id: str = ""
+    ) -> Round | None:
+        """Number a finished round and keep it; None if its targets were those of another `agent_id` ("": anybody's)."""
+        with self._lock:
+            if agent_id and self._agent_id not in ("", agent_id):
+                return None
             self.last_seq += 1
             kept = Round(
                 epoch=self.epoch,

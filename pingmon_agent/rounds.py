@@ -77,6 +77,8 @@ class Rounds:
             stop.wait(wait)
         elif (tick := self._schedule.begin()) is not None:
             self._probe(engine, tick, stop)
+        elif (empty := self._schedule.current) is not None:
+            self._load(empty)  # nothing is pinged any more, and nothing may look as if it were
 
     def _probe(self, engine: Engine, tick: Tick, stop: threading.Event) -> None:
         if tick.changed:
@@ -117,6 +119,7 @@ class Rounds:
             revision=tick.targets.revision,
             samples=probed.samples,
             disturbed=disturbed,
+            agent_id=tick.targets.agent_id,
         )
         self._pairs.observe(probed.samples, probed.started_ms)
         self.counts.done += 1

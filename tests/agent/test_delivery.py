@@ -103,6 +103,20 @@ def test_nothing_is_sent_before_approval() -> None:
     assert [r.seq for r in side.report()[1].rounds] == [1, 2]
 
 
+def test_an_agent_approved_anew_sends_nothing_of_its_former_self(side: Side) -> None:
+    """Deleted and approved under another id: revision 1 of the new agent means other targets than that of the old."""
+    side.measure(3)
+    side.delivery.lost()
+    side.delivery.greet()
+    side.delivery.on_handshake(approved(agent_id="another"))
+    assert side.delivery.next_report(side.now) is None
+
+    side.measure(1)
+
+    _, report = side.report()
+    assert ([r.seq for r in report.rounds], report.gap) == ([4], (1, 3, "expired"))
+
+
 def test_one_report_is_in_flight(side: Side) -> None:
     """The next goes out only after the acknowledgement."""
     side.measure(1)

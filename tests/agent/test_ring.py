@@ -91,7 +91,28 @@ def test_a_new_epoch_renumbers_only_what_was_not_acknowledged() -> None:
     rounds = ring.after(0, Limits())
     assert ring.epoch != before
     assert [(r.seq, r.started_ms, r.epoch) for r in rounds] == [(1, 3, ring.epoch), (2, 4, ring.epoch)]
-    assert ring.append(started_ms=9, revision=1, samples=array("i"), disturbed=False).seq == 3
+    ring.append(started_ms=9, revision=1, samples=array("i"), disturbed=False)
+    assert ring.last_seq == 3
+
+
+def test_rounds_of_another_agent_go() -> None:
+    """Whoever was deleted and approved anew is another agent: its sets number other targets, so old rounds say nothing.
+
+    Numbers go on, so that the server hears of a gap and not of rounds it seems to have.
+    """
+    ring, _ = ring_of(3)
+    ring.belong_to("one")
+    ring.ack(1)
+    assert [r.seq for r in ring.after(0, Limits())] == [1, 2, 3]
+
+    ring.belong_to("two")
+    late = ring.append(started_ms=9, revision=1, samples=array("i", [1]), disturbed=False, agent_id="one")
+    fresh = ring.append(started_ms=9, revision=1, samples=array("i", [1]), disturbed=False, agent_id="two")
+
+    assert late is None
+    assert fresh is not None
+    assert [r.seq for r in ring.after(0, Limits())] == [4]
+    assert (ring.waiting(), ring.dropped) == (1, 2)
 
 
 def test_the_first_round_always_comes_even_if_it_is_too_large() -> None:

@@ -148,3 +148,17 @@ def test_outcomes_are_counted(bench: Bench) -> None:
     time.sleep(0.05)
 
     assert {o: bench.rounds.outcomes[o] for o in Outcome} == dict.fromkeys(Outcome, 1)
+
+
+def test_a_set_without_targets_takes_them_off_the_metrics(bench: Bench) -> None:
+    """Nobody may see a target as up that nothing pings any more."""
+    bench.schedule.offer(a_set("192.0.2.1"))
+    bench.run(FakeEngine())
+    bench.wait_for_rounds(1)
+    assert 'target="t0"' in bench.pairs.render()
+
+    bench.schedule.offer(a_set(revision=2))
+    deadline = time.monotonic() + 5
+    while 'target="t0"' in bench.pairs.render():
+        assert time.monotonic() < deadline, "the target is still there"
+        time.sleep(0.01)
