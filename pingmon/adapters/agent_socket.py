@@ -31,6 +31,8 @@ from pingmon_agent.wire.legacy import decode_legacy
 Json = dict[str, Any]
 log = logging.getLogger("pingmon.agents")
 RETRY_S = 30
+# A current agent answers these by splitting or rewinding, which ends; pauses in between would hold fresh data back.
+AT_ONCE = (ErrorCode.TARGET, ErrorCode.BATCH, ErrorCode.SEQ_GAP)
 # The acknowledgement of a handshake leaves first, then the targets it announces.
 ACK_FIRST_S = 0.02
 TARGETS_AGAIN_S, TARGETS_AGAIN_MAX_S = 1.0, 60.0
@@ -159,6 +161,8 @@ class AgentSocket:
             self._services.ingest.reject(error.code)
             log.warning("report refused agent=%s code=%s: %s", self._name(session.agent_no), error.code, error.message)
             refusal = _refusal(error, self._data)
+            if error.code in AT_ONCE and not session.legacy:
+                refusal["retry_after_s"] = 0
             if error.code is ErrorCode.SEQ_GAP and session.agent_no is not None:
                 refusal["expected"] = self._services.ingest.upto(session.agent_no, session.epoch or "") + 1
             return refusal

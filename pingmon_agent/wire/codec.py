@@ -88,7 +88,7 @@ def decode_handshake(data: object) -> Handshake:
     ext, _, text["passphrase"] = text["passphrase"].removeprefix(PLAIN_TAG).partition(".")
     try:
         facts = _mapping(json.loads(base64.urlsafe_b64decode(ext + "=" * (-len(ext) % 4))), "ext")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _bad("the agent's part of the passphrase field is not readable; upgrade the agent") from None
     return Handshake(**text, epoch=_field(facts, "epoch", str), next_seq=_count(facts, "next", 1))
 

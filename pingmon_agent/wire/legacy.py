@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .contract import MAX_RTT_US, MAX_SAMPLES_PER_REPORT, ErrorCode, Outcome, WireError
+
+_FAR = 2**53  # nothing in a message is larger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ def _sample(row: object) -> LegacySample:
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Compared, not converted: a whole number of any length is allowed in JSON, and no float holds it.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _FAR:
         return None
     return float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from array import array
 from typing import Any
@@ -14,6 +15,7 @@ from pingmon_agent.wire import codec
 from pingmon_agent.wire.contract import (
     MAX_MESSAGE_BYTES,
     MAX_TARGETS,
+    PLAIN_TAG,
     ErrorCode,
     Handshake,
     Outcome,
@@ -185,3 +187,14 @@ def test_every_sample_has_a_word() -> None:
     assert status_of(0) == "ok"
     assert status_of(Outcome.NOT_PROBED) is None
     assert {status_of(o) for o in Outcome if o is not Outcome.NOT_PROBED} == {"timeout", "unreachable", "error"}
+
+
+def test_a_nested_tag_is_refused_not_fallen_over() -> None:
+    """Brackets without end come from a stranger, before any passphrase: an answer, no fault."""
+    tag = base64.urlsafe_b64encode(b"[" * 30_000).decode()
+    sent = {"passphrase": f"{PLAIN_TAG}{tag}.x", "hostname": "a", "ip_address": "192.0.2.1", "version": "1"}
+
+    with pytest.raises(WireError) as caught:
+        codec.decode_handshake(sent)
+
+    assert caught.value.code is ErrorCode.MALFORMED

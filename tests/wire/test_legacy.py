@@ -44,6 +44,8 @@ def test_three_decimals_survive(us: int) -> None:
         ({**GOOD, "timestamp": 0}, ErrorCode.TIME),
         ({**GOOD, "timestamp": float("inf")}, ErrorCode.TIME),
         ({**GOOD, "timestamp": 1e300}, ErrorCode.TIME),
+        ({**GOOD, "timestamp": 10**400}, ErrorCode.TIME),
+        ({**GOOD, "rtt_ms": -(10**400)}, ErrorCode.MALFORMED),
         ([], ErrorCode.BATCH),
         ([GOOD] * 12_001, ErrorCode.BATCH),
         ([GOOD, None], ErrorCode.MALFORMED),
