@@ -28,7 +28,6 @@ from .services.clock import Clock
 from .services.passphrases import secret_file
 
 log = logging.getLogger("pingmon")
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 # design.md: agents are dropped after 30 s of silence; a stall of the server of 15 s drops nobody.
 PING_INTERVAL_S, PING_TIMEOUT_S = 10, 20
 MAX_MESSAGE_BYTES = 65_536
@@ -49,12 +48,22 @@ def without_deflate(app: Wsgi) -> Wsgi:
     return wrapped
 
 
-def origins(config: Config) -> list[str]:
-    """Where browsers may come from; on loopback all its names are the same place."""
-    url = urlsplit(config.public_url)
-    if url.hostname in ("127.0.0.1", "localhost", "::1"):
-        return [f"https://{name}:{url.port or 443}" for name in LOOPBACK_NAMES]
-    return [config.public_url]
+def may_come_from(config: Config) -> Callable[[str, Environ], bool]:
+    """Whether a page of this origin may open a socket: one of ours, under a name to which the pages answer too."""
+    public = urlsplit(config.public_url).hostname or ""
+
+    def allowed(origin: str, environ: Environ) -> bool:
+        if origin == config.public_url:
+            return True
+        try:
+            url = urlsplit(origin)
+            name = url.hostname or ""
+        except ValueError:
+            return False
+        same = url.scheme == "https" and url.netloc.lower() == str(environ.get("HTTP_HOST", "")).lower()
+        return same and web.is_our_name(name, public)
+
+    return allowed
 
 
 class Application:
@@ -75,7 +84,7 @@ class Application:
             max_http_buffer_size=MAX_MESSAGE_BYTES,
             ping_interval=PING_INTERVAL_S,
             ping_timeout=PING_TIMEOUT_S,
-            cors_allowed_origins=origins(config),
+            cors_allowed_origins=may_come_from(config),
         )
         self.agents = AgentSocket(self.sockets.server, services)
         self.grid = GridSocket(self.sockets, services, web.viewer_id)

@@ -193,8 +193,15 @@ def _check(config: Config) -> None:
     if probing.warn_ms >= probing.bad_ms:
         raise ConfigError(f"probing.warn_ms = {probing.warn_ms} must be smaller than probing.bad_ms = {probing.bad_ms}")
     _ = config.metrics_networks
-    url = urlsplit(config.public_url)
-    if url.scheme != "https" or not url.hostname or url.path:
+    if not _usable(config.public_url):
         raise ConfigError(
             f"server.public_url = {config.server.public_url!r} is wrong: it must look like https://monitor.example.net:8443"
         )
+
+
+def _usable(public_url: str) -> bool:
+    try:
+        url = urlsplit(public_url)
+        return url.scheme == "https" and bool(url.hostname) and url.port != 0 and public_url == f"https://{url.netloc}"
+    except ValueError:
+        return False  # a port that is no number, brackets that do not close

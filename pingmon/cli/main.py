@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from pingmon.config import ConfigError
 from pingmon.services.errors import Refused
+from pingmon.store.directory import DirectoryError
 
 from . import agents, configuration, db, demo, passphrases, pki, serve, targets, users
 from .common import CommandError
@@ -40,6 +41,8 @@ def run(argv: Sequence[str]) -> int:
         return _fail(str(error), EX_CONFIG)
     except CommandError as error:
         return _fail(str(error), error.code)
+    except DirectoryError as error:
+        return _fail(str(error), 1)
     except Refused as error:
         return _fail(error.message, 1)
     except BrokenPipeError:

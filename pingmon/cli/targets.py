@@ -74,10 +74,9 @@ def _read(name: str) -> str:
         return sys.stdin.read()
     try:
         return Path(name).read_text()
-    except OSError as error:
-        raise CommandError(
-            f"{name} cannot be read ({error.strerror}); name a file with lines `name,address`"
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise CommandError(f"{name} cannot be read ({why}); name a file with lines `name,address`") from error
 
 
 def _parse(text: str) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Engine, delete, func, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
@@ -159,6 +160,10 @@ class Transaction:
         return row
 
 
+class DirectoryError(Exception):
+    """The directory could not be read or written; nothing was changed. The text says what to do."""
+
+
 class Directory:
     """Opens `pingmon.db` and hands out transactions."""
 
@@ -168,9 +173,15 @@ class Directory:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """One transaction: committed at the end, rolled back on any exception."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            yield Transaction(session)
+        """One transaction: committed at the end, rolled back on any exception. Raises DirectoryError."""
+        try:
+            with Session(self.engine, expire_on_commit=False) as session, session.begin():
+                yield Transaction(session)
+        except DBAPIError as error:
+            raise DirectoryError(
+                f"{self.engine.url.database} cannot be used ({error.orig}) and nothing was changed; try again, and see "
+                "that no other program keeps it open and that the disk is not full"
+            ) from error
 
     def session(self) -> OrmSession:
         """A session for Flask-Security, which commits by itself; the caller closes it."""

@@ -14,6 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, MetaData, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from .models import DirectoryBase, SamplesBase
@@ -58,8 +59,18 @@ def config(which: str) -> Config:
 
 
 def upgrade(engine: Engine, which: str) -> None:
-    """Create or upgrade the schema; refuses a file that a newer pingmon wrote."""
+    """Create or upgrade the schema; raises SchemaError for a file that a newer pingmon wrote, or that is none."""
     cfg = config(which)
+    try:
+        _upgrade(engine, cfg)
+    except DBAPIError as error:
+        raise SchemaError(
+            f"{engine.url.database} cannot be opened as a database ({error.orig}); "
+            "restore it from a backup, or move it away to begin with an empty one"
+        ) from error
+
+
+def _upgrade(engine: Engine, cfg: Config) -> None:
     with engine.begin() as connection:
         known = {script.revision for script in ScriptDirectory.from_config(cfg).walk_revisions()}
         current = MigrationContext.configure(connection).get_current_revision()

@@ -145,3 +145,31 @@ def test_a_terminal_never_obeys_a_hostname(config_file: Path, services: Services
     assert "\x1b" not in out
     assert "a?[31mb" in out
     assert len(out.splitlines()) == 2
+
+
+def test_a_list_that_is_no_text_is_refused(config_file: Path, tmp_path: Path) -> None:
+    """A file from another world gets a sentence."""
+    file = tmp_path / "latin.csv"
+    file.write_bytes(b"caf\xe9,192.0.2.1\n")
+
+    done = pingmon(config_file, "targets", "import", str(file))
+
+    assert done.returncode == 1
+    assert (
+        done.stderr == f"pingmon: {file} cannot be read (it is not UTF-8 text); name a file with lines `name,address`\n"
+    )
+
+
+def test_a_file_that_is_no_database_is_refused(config_file: Path, services: Services) -> None:
+    """A damaged directory is said to be damaged, and what to do."""
+    services.close()
+    path = services.config.data_dir / "pingmon.db"
+    path.write_bytes(b"garbage" * 1000)
+
+    done = pingmon(config_file, "agents", "list")
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"pingmon: {path} cannot be opened as a database (file is not a database); "
+        "restore it from a backup, or move it away to begin with an empty one\n"
+    )

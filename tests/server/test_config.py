@@ -34,6 +34,11 @@ CASES: list[tuple[dict[str, Any], dict[str, str], str]] = [
     ({"tls": {"minimum_version": "1.0"}}, {}, "tls.minimum_version = '1.0' is wrong: it must be one of 1.2, 1.3"),
     ({"log": {"level": "loud"}}, {}, "log.level = 'loud' is wrong: it must be one of debug, info, warning, error"),
     (
+        {"server": {"public_url": "https://[::1]:many"}},
+        {},
+        "server.public_url = 'https://[::1]:many' is wrong: it must look like https://monitor.example.net:8443",
+    ),
+    (
         {"server": {"public_url": "http://x"}},
         {},
         "server.public_url = 'http://x' is wrong: it must look like https://monitor.example.net:8443",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pingmon.services.bundle import Services
 from pingmon.store import schema
-from pingmon.store.directory import Directory, pack_ids, unpack_ids
+from pingmon.store.directory import Directory, DirectoryError, pack_ids, unpack_ids
 from pingmon.store.rounds import DELETE_BATCH, SqliteRounds, StoredRound, StoreError
 
 from .conftest import FakeClock
@@ -106,6 +106,23 @@ def test_rounds_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, 
     assert list(store.since(0)) == rows
     assert store.cursors() == {(1, "e"): len(rows)}
     store.close()
+
+
+def test_a_locked_directory_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program that keeps the file is no reason for a traceback."""
+    real = schema.create_engine
+    monkeypatch.setattr(
+        schema, "create_engine", lambda url, **more: real(url, **more | {"connect_args": {"timeout": 0}})
+    )
+    directory = Directory(tmp_path / "pingmon.db")
+    other = sqlite3.connect(tmp_path / "pingmon.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(DirectoryError, match=r"database is locked.*nothing was changed; try again"):  # noqa: SIM117
+        with directory.transaction() as tx:
+            tx.changed()
+    other.close()
+    directory.close()
 
 
 def test_reading_the_last_hour_touches_no_older_round(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from flask import Flask
 from pingmon.services.bundle import Services
 
 from . import access, accounts, api, errors, headers, pages
+from .access import is_our_name
 from .accounts import may_read_metrics, viewer_id
 
-__all__ = ["install", "may_read_metrics", "viewer_id"]
+__all__ = ["install", "is_our_name", "may_read_metrics", "viewer_id"]
 
 
 def install(app: Flask, services: Services, signed_out: Callable[[int], None]) -> None:

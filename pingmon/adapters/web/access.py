@@ -85,9 +85,16 @@ def _gate() -> Response | None:
 def _check_host() -> None:
     # A rebound DNS name would let a foreign page talk to us as the same origin; an IP address cannot be rebound.
     name = request.host.rsplit(":", 1)[0].strip("[]").lower()
-    if name in ("localhost", public_host()):
-        return
+    if not is_our_name(name, public_host()):
+        raise WrongHost
+
+
+def is_our_name(name: str, public: str) -> bool:
+    """Whether browsers may reach this server by `name` (lower case): its public one, localhost, or any IP address."""
+    if name in ("localhost", public):
+        return True
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        raise WrongHost from None
+        return False
+    return True
