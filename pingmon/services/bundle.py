@@ -51,6 +51,7 @@ class Services:
                 if stored.started_ms >= picture_since:
                     self.grid.add(stored, known.target_ids)
                 count += 1
+        self.legacy.warm_up()
         return count
 
     def close(self) -> None:
@@ -85,7 +86,7 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         recent=recent,
         grid=grid,
         ingest=ingest,
-        legacy=LegacyIngest(ingest, registry, recent),
+        legacy=LegacyIngest(ingest, registry, recent, clock),
         history=History(registry, recent, clock),
         retention=Retention(directory, rounds, ingest, recent, clock, config.retention.raw_hours),
     )

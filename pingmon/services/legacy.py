@@ -14,8 +14,9 @@ from typing import Any
 from pingmon_agent.wire.contract import ErrorCode, Outcome, WireError
 from pingmon_agent.wire.legacy import LegacySample
 
+from .clock import Clock
 from .ingest import Ingest
-from .recent import Recent
+from .recent import KEEP_MS, Recent
 from .registry import Registry
 from .views import SetView
 
@@ -23,12 +24,32 @@ Json = dict[str, Any]
 EPOCH = "legacy"
 
 
+class _Taken:
+    """Which samples (target id, ms) of an agent were taken within the last hour, or somewhat longer.
+
+    Looking each one up in the columns of the last hour would cost 30 ms a sample, on the hub.
+    """
+
+    def __init__(self, known: set[tuple[int, int]], now_ms: int) -> None:
+        self._fresh, self._old, self._since_ms = known, set[tuple[int, int]](), now_ms
+
+    def __contains__(self, key: tuple[int, int]) -> bool:
+        return key in self._fresh or key in self._old
+
+    def add(self, keys: set[tuple[int, int]], now_ms: int) -> None:
+        """Note what was committed; what is older than an hour goes."""
+        if now_ms - self._since_ms > KEEP_MS:
+            self._old, self._fresh, self._since_ms = self._fresh, set(), now_ms
+        self._fresh |= keys
+
+
 class LegacyIngest:
     """Gathers samples of one moment into one round and hands it to the ordinary ingest."""
 
-    def __init__(self, ingest: Ingest, registry: Registry, recent: Recent) -> None:
-        self._ingest, self._registry, self._recent = ingest, registry, recent
+    def __init__(self, ingest: Ingest, registry: Registry, recent: Recent, clock: Clock) -> None:
+        self._ingest, self._registry, self._recent, self._clock = ingest, registry, recent, clock
         self._turns: defaultdict[int, Lock] = defaultdict(Lock)
+        self._taken: dict[int, _Taken] = {}
 
     def submit(self, agent_no: int, samples: list[LegacySample]) -> Json:
         """Store samples of known targets, return the acknowledgement with the rest under `rejected`."""
@@ -44,12 +65,16 @@ class LegacyIngest:
         known = [(places[s.target], s) for s in samples if s.target in places]
         unknown = sorted({s.target for s in samples if s.target not in places})
         moments: dict[int, dict[int, int]] = {}
-        there = {place: self._times(agent_no, current.target_ids[place]) for place in {place for place, _ in known}}
+        taken, fresh = self._taken_of(agent_no), set()
         for place, sample in known:
-            if sample.at_ms not in there[place]:
+            key = (current.target_ids[place], sample.at_ms)
+            if key not in taken:
+                fresh.add(key)
                 moments.setdefault(sample.at_ms, {})[place] = sample.sample
         self._ingest.reject(ErrorCode.TARGET, len([s for s in samples if s.target not in places]))
         answer = self._store(agent_no, current, moments)
+        if answer["ok"]:
+            taken.add(fresh, self._clock.wall_ms())
         return answer | {"rejected": [[target, ErrorCode.TARGET] for target in unknown]}
 
     def _places(self, current: SetView) -> dict[str, int]:
@@ -57,8 +82,22 @@ class LegacyIngest:
         views = [(i, targets[t]) for i, t in enumerate(current.target_ids) if t in targets]
         return {word: i for i, view in reversed(views) for word in (str(view.id), view.name, view.address)}
 
-    def _times(self, agent_no: int, target_id: int) -> set[int]:
-        return {ms for ms, sample, _ in self._recent.pair(agent_no, target_id, 0) if sample != Outcome.NOT_PROBED}
+    def warm_up(self) -> None:
+        """Learn from the last hour in memory before anybody waits for it."""
+        for view in self._registry.agents():
+            if view.legacy:
+                self._taken_of(view.no)
+
+    def _taken_of(self, agent_no: int) -> _Taken:
+        if agent_no not in self._taken:
+            known = {
+                (target_id, ms)
+                for target_id in self._registry.snapshot.targets
+                for ms, sample, _ in self._recent.pair(agent_no, target_id, 0)
+                if sample != Outcome.NOT_PROBED
+            }
+            self._taken[agent_no] = _Taken(known, self._clock.wall_ms())
+        return self._taken[agent_no]
 
     def _store(self, agent_no: int, current: SetView, moments: dict[int, dict[int, int]]) -> Json:
         if not moments:

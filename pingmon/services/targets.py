@@ -9,7 +9,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from pingmon.store.directory import Transaction, pack_ids, unpack_ids
+from pingmon.store.directory import Transaction, pack_ids
 from pingmon.store.models import Agent, Target, TargetSet
 from pingmon_agent.wire.contract import MAX_TARGETS, State, WireError, check_hostname
 
@@ -129,14 +129,16 @@ def renew_sets(tx: Transaction, now_ms: int, changed: Iterable[int] = ()) -> Non
     """Write a new revision for each agent whose set, or the address of something in it, is not what it was."""
     tx.flush()
     live, latest, touched = tx.targets(), tx.latest_sets(), set(changed)
+    # Read once and cut by slices: this runs for every agent at every change, on the hub.
+    ids = [t.id for t in live if t.id is not None]
+    own = {t.agent_no: place for place, t in enumerate(live) if t.agent_no is not None}
     for agent in tx.agents():
         if agent.state not in MEASURING or agent.no is None:
             continue
-        wanted = tuple(t.id for t in live if t.id is not None and t.agent_no != agent.no)
-        last = latest.get(agent.no)
-        if last is not None and unpack_ids(last.target_ids) == wanted and not touched.intersection(wanted):
+        place = own.get(agent.no)
+        wanted = ids if place is None else ids[:place] + ids[place + 1 :]
+        packed, last = pack_ids(wanted), latest.get(agent.no)
+        if last is not None and last.target_ids == packed and touched.isdisjoint(wanted):
             continue
         revision = last.revision + 1 if last else 1
-        tx.add_target_set(
-            TargetSet(agent_no=agent.no, revision=revision, target_ids=pack_ids(wanted), created_ms=now_ms)
-        )
+        tx.add_target_set(TargetSet(agent_no=agent.no, revision=revision, target_ids=packed, created_ms=now_ms))

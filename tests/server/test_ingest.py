@@ -255,6 +255,24 @@ def test_legacy_samples_come_out_as_they_went_in(two_targets: Services, approve:
     assert [s["rtt_ms"] for s in two_targets.history.pair("probe-1", "b")["samples"]] == [0.007]
 
 
+def test_a_legacy_sample_is_known_for_an_hour_and_after_a_restart(
+    two_targets: Services, approve: Approve, clock: FakeClock
+) -> None:
+    """A sample sent again within the hour counts once, whether the server was restarted in between or not."""
+    agent, at = approve(), clock.now_ms
+    assert two_targets.legacy.submit(agent.no, [legacy("a", at, 5)])["ok"]
+    for _ in range(3):
+        clock.advance(1300)
+        assert two_targets.legacy.submit(agent.no, [legacy("b", clock.now_ms, 6)])["ok"]
+    assert two_targets.legacy.submit(agent.no, [legacy("b", clock.now_ms, 6)])["dup"] == 0
+    assert len(two_targets.history.pair("probe-1", "b")["samples"]) == 3
+
+    again = open_services(two_targets.config, clock)
+    again.warm_up()
+    assert again.legacy.submit(agent.no, [legacy("b", clock.now_ms, 6)]) == {"ok": True, "dup": 0, "rejected": []}
+    again.close()
+
+
 def test_two_legacy_reports_at_once_are_both_kept(services: Services, approve: Approve, clock: FakeClock) -> None:
     """An agent that reconnects may report while its last report still waits: neither takes the other's number."""
     services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
