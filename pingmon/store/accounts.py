@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from datetime import UTC, datetime
 
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from .directory import Directory
@@ -67,12 +68,19 @@ class Accounts:
     def redeem_link(self, token: str, email: str, password_hash: str, now_ms: int) -> User | None:
         """Use the link up and make the admin; None if it no longer works or the e-mail is taken."""
         with Session(self._directory.engine, expire_on_commit=False) as session, session.begin():
-            link = session.get(OneTimeLink, _hash(token))
-            taken = session.exec(select(User).where(col(User.email) == email)).first()
-            if link is None or link.used_ms is not None or link.expires_ms <= now_ms or taken is not None:
+            # One statement looks and marks: of two requests at once only one may find the link unused.
+            spent = session.execute(
+                update(OneTimeLink)
+                .where(
+                    col(OneTimeLink.token_hash) == _hash(token),
+                    col(OneTimeLink.used_ms).is_(None),
+                    col(OneTimeLink.expires_ms) > now_ms,
+                    ~select(User).where(col(User.email) == email).exists(),
+                )
+                .values(used_ms=now_ms)
+            )
+            if spent.rowcount != 1:  # type: ignore[attr-defined]
                 return None
-            link.used_ms = now_ms
-            session.add(link)
             session.add(Audit(at_ms=now_ms, actor=email, action="users.create", subject=email, detail="one-time link"))
             return _new_user(session, email, password_hash, ("admin",))
 

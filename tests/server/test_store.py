@@ -208,3 +208,21 @@ def test_retention_keeps_a_day(committing: Services, clock: FakeClock) -> None:
     assert done.wait(5)
 
     assert [r.seq for r in committing.rounds.since(0)] == [2]
+
+
+def test_a_link_makes_one_admin_whoever_comes_at_once(services: Services) -> None:
+    """Two requests in the same moment, in threads: one of them gets the account."""
+    for number in range(3):
+        token, gate, made = services.accounts.create_link(1), threading.Barrier(2), []
+
+        def redeem(email: str, token: str = token, gate: threading.Barrier = gate, made: list[Any] = made) -> None:
+            gate.wait()
+            made.append(services.accounts.redeem_link(token, email, "hash", 2))
+
+        threads = [threading.Thread(target=redeem, args=(f"{word}{number}@example.net",)) for word in ("one", "two")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(user is None for user in made) == [False, True]
+    assert len(services.accounts.users()) == 3
