@@ -164,7 +164,7 @@ class Registry:
 
     def approve(self, ref: str, actor: str) -> AgentView:
         """pending or blacklisted -> approved; nothing happens to an approved one. Raises NotFound, Conflict."""
-        view = self.agent(ref)
+        view = self._latest(ref)
         if view.state is State.APPROVED:
             return view
         if view.state is State.HOLD:
@@ -177,31 +177,36 @@ class Registry:
 
     def reject(self, ref: str, actor: str) -> AgentView:
         """Any state -> blacklisted: it may not come back until somebody approves it."""
-        return self._decide(self.agent(ref), State.BLACKLISTED, actor, "agents.reject", "operator")
+        return self._decide(self._latest(ref), State.BLACKLISTED, actor, "agents.reject", "operator")
 
     def hold(self, ref: str, actor: str) -> AgentView:
         """approved -> hold: it keeps measuring, but nothing is taken from it."""
-        view = self.agent(ref)
+        view = self._latest(ref)
         if view.state is not State.APPROVED:
             raise Conflict(f"{view.hostname} is {view.state}; only an approved agent can be put on hold")
         return self._decide(view, State.HOLD, actor, "agents.hold", "operator")
 
     def release(self, ref: str, actor: str) -> AgentView:
         """hold -> approved, with the address it has now."""
-        view = self.agent(ref)
+        view = self._latest(ref)
         if view.state is not State.HOLD:
             raise Conflict(f"{view.hostname} is {view.state}; only an agent on hold can be released")
         return self._decide(view, State.APPROVED, actor, "agents.release")
 
     def delete(self, ref: str, actor: str) -> AgentView:
         """Forget an agent; with a valid passphrase it may ask again. Its samples stay until they expire."""
-        view = self.agent(ref)
+        view = self._latest(ref)
         with self.change() as tx:
             row = self._row(tx, view.no)
             row.deleted_ms = self._clock.wall_ms()
             rules.follow_agent(tx, row, False, row.deleted_ms)
             tx.audit(row.deleted_ms, actor, "agents.delete", view.id, view.hostname)
         return view
+
+    def _latest(self, ref: str) -> AgentView:
+        """Decide on what is, not on what was a second ago: the command line writes too."""
+        self.refresh()
+        return self.agent(ref)
 
     def _decide(self, view: AgentView, state: State, actor: str, action: str, reason: str | None = None) -> AgentView:
         now = self._clock.wall_ms()
@@ -268,6 +273,7 @@ class Registry:
     def put_targets(self, wanted: list[tuple[str, str]], actor: str) -> list[TargetView]:
         """Make the whole list (mesh targets aside) equal to `wanted`; the same list again changes nothing."""
         clean = [(rules.check_label(name), rules.check_address(address)) for name, address in wanted]
+        self.refresh()
         own = [(t.name, t.address) for t in self.targets() if t.agent_no is None]
         mesh = {(t.name, t.address) for t in self.targets() if t.agent_no is not None}
         if own == [pair for pair in clean if pair not in mesh]:

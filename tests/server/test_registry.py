@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pingmon.services.bundle import Services
+from pingmon.services.bundle import Services, open_services
 from pingmon.services.errors import Conflict, Invalid, NotFound
 from pingmon_agent.wire.contract import State
 
@@ -284,3 +284,17 @@ def test_only_agents_that_measure_have_a_set_in_memory(services: Services, appro
 
     services.registry.approve("two", "test")
     assert names(services, two.no) == ["gw"]
+
+
+def test_a_decision_knows_what_another_program_just_decided(services: Services, clock: FakeClock) -> None:
+    """The command line approves one namesake, the web must not approve the other within the same second."""
+    uids = []
+    for ip in ("192.0.2.1", "192.0.2.2"):
+        no = services.enrolment.greet(hello(passphrase(services), ip=ip), ip).agent_no
+        uids.append(services.registry.snapshot.agents[no].id)
+    with_cli = open_services(services.config, clock)
+    with_cli.registry.approve(uids[0], "cli")
+    with_cli.close()
+
+    with pytest.raises(Conflict, match="is approved already"):
+        services.registry.approve(uids[1], "web")
