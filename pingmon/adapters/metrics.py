@@ -81,7 +81,7 @@ class ServerCollector:
             newest.add_metric([agent.hostname], self._services.recent.newest_ms(agent.no) / 1000)
         yield connected
         yield newest
-        pairs = sum(len(s.target_ids) for s in registry.snapshot.sets.values())
+        pairs = sum(len(set(s.target_ids)) for s in registry.snapshot.sets.values())
         yield _gauge("pairs", "Number of configured source and target pairs.", pairs)
         yield _gauge("targets", "Number of targets.", len(registry.targets()))
         revision = registry.snapshot.revision

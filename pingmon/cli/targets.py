@@ -9,9 +9,13 @@ import json
 import sys
 from pathlib import Path
 
+from pingmon.services.errors import Refused
+from pingmon.services.probes import parse_probe, spell_probe
+from pingmon_agent.wire.contract import Probe
+
 from .common import CommandError, actor, add_config, add_output, print_rows, services_of
 
-COLUMNS = (("id", "ID"), ("name", "NAME"), ("address", "ADDRESS"), ("agent_id", "AGENT"))
+COLUMNS = (("id", "ID"), ("name", "NAME"), ("address", "ADDRESS"), ("settings", "PROBING"), ("agent_id", "AGENT"))
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,12 +28,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     adder = verbs.add_parser("add", help="one more target; every approved agent gets it at once")
     adder.add_argument("name")
     adder.add_argument("address", nargs="?", help="address or host name (default: the name)")
+    adder.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="how to probe it, such as count=3 dscp=46")
     adder.set_defaults(func=_add)
     remover = verbs.add_parser("remove", help="ping these no more")
     remover.add_argument("target", nargs="+", help="id, name or address")
     remover.set_defaults(func=_remove)
     importer = verbs.add_parser(
-        "import", help="make the list equal to a file (lines `name,address`; - = standard input)"
+        "import", help="make the list equal to a file (lines `name,address[,setting=value…]`; - = standard input)"
     )
     importer.add_argument("file")
     importer.set_defaults(func=_import)
@@ -41,14 +46,17 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _list(args: argparse.Namespace) -> int:
     with services_of(args) as services:
-        rows = [view.as_json() for view in services.registry.targets()]
+        rows = [
+            view.as_json() | {"settings": " ".join(spell_probe(view.probe))} for view in services.registry.targets()
+        ]
     print_rows(rows, COLUMNS, args.output)
     return 0
 
 
 def _add(args: argparse.Namespace) -> int:
     with services_of(args) as services:
-        view = services.registry.add_target(args.name, args.address or args.name, actor())
+        probe = parse_probe(args.settings)
+        view = services.registry.add_target(args.name, args.address or args.name, actor(), probe)
     sys.stdout.write(json.dumps(view.as_json()) + "\n")
     return 0
 
@@ -79,20 +87,22 @@ def _read(name: str) -> str:
         raise CommandError(f"{name} cannot be read ({why}); name a file with lines `name,address`") from error
 
 
-def _parse(text: str) -> list[tuple[str, str]]:
+def _parse(text: str) -> list[tuple[str, str, Probe]]:
     wanted = []
     for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
         cells = [cell.strip() for cell in row]
         if not any(cells) or cells[0].startswith("#"):
             continue
-        if len(cells) > 2:
-            raise CommandError(f"line {number} has {len(cells)} fields; write `name,address`")
-        wanted.append((cells[0], cells[-1]))
+        try:
+            wanted.append((cells[0], cells[1] if len(cells) > 1 else cells[0], parse_probe(cells[2:])))
+        except Refused as refusal:
+            raise CommandError(f"line {number}: {refusal.message}") from None
     return wanted
 
 
 def _export(args: argparse.Namespace) -> int:
     with services_of(args) as services:
-        rows = [(view.name, view.address) for view in services.registry.targets() if view.agent_id is None]
+        own = [view for view in services.registry.targets() if view.agent_id is None]
+        rows = [(view.name, view.address, *spell_probe(view.probe)) for view in own]
     csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     return 0

@@ -9,9 +9,10 @@ from pingmon.store.accounts import Accounts
 from pingmon.store.directory import Directory
 from pingmon.store.rounds import SqliteRounds
 
+from .cells import WINDOW, Thresholds
 from .clock import Clock, SystemClock
 from .enrolment import Enrolment
-from .grid import WINDOW, Grid, Thresholds
+from .grid import Grid
 from .history import History
 from .ingest import Ingest
 from .legacy import LegacyIngest

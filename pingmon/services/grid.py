@@ -1,142 +1,25 @@
-"""The picture: for every pair its last sample and a state, kept up round by round so that nobody ever recomputes it.
+"""The picture: which agent is which row, which target which column, and what browsers and the API get to see of it.
 
-A state looks at the last 12 rounds: one lost ping makes a path lossy, three in a row make it down. Rounds the agent
-itself marked as disturbed say nothing about loss. Must not know: sockets, HTTP.
+The cells themselves are kept in cells.py. Must not know: sockets, HTTP.
 """
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any
 
-from pingmon.store.rounds import FLAG_DISTURBED, StoredRound
+from pingmon.store.rounds import StoredRound
 from pingmon_agent.wire.contract import Outcome
 
+from .cells import CellState, Row, Thresholds
 from .clock import Clock
-from .ingest import AHEAD_MS
-from .legacy import EPOCH as LEGACY_EPOCH
 from .recent import Recent
 from .registry import Registry
 from .targets import MEASURING
 from .views import AgentView, TargetView
 
-WINDOW = 12
-DOWN_AFTER = 3
 STALE_AFTER_ROUNDS = 3
-_WINDOW_MASK = (1 << WINDOW) - 1
-_DOWN_MASK = (1 << DOWN_AFTER) - 1
-_LOSS = (Outcome.TIMEOUT, Outcome.UNREACHABLE)
-
-
-class CellState(IntEnum):
-    """What a cell says; the number goes to browsers, the word into JSON."""
-
-    NONE = 0
-    OK = 1
-    SLOW = 2
-    BAD = 3
-    LOSSY = 4
-    DOWN = 5
-    ERROR = 6
-    STALE = 7
-
-    @property
-    def word(self) -> str:
-        """As in `/api/v1/grid`."""
-        return self.name.lower()
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """RTT limits in microseconds."""
-
-    warn_us: int
-    bad_us: int
-
-
-@dataclass
-class Row:
-    """One agent's cells in the order of its own target set.
-
-    `lost` and `sent` are shift registers of the last 12 rounds, newest in bit 0. The newest round started at `at_ms` by
-    the agent's clock and came at `heard_ms` by ours: only the latter tells how old the row is.
-    """
-
-    revision: int
-    target_ids: tuple[int, ...]
-    last: array[int]
-    lost: array[int]
-    sent: array[int]
-    states: bytearray
-    epoch: str = ""
-    seq: int = 0
-    at_ms: int = 0
-    heard_ms: int = 0
-
-    @classmethod
-    def empty(cls, revision: int, target_ids: tuple[int, ...]) -> Row:
-        """A row nothing was measured for yet."""
-        n = len(target_ids)
-        return cls(
-            revision, target_ids, array("i", [Outcome.NOT_PROBED]) * n, array("H", [0]) * n, array("H", [0]) * n,
-            bytearray(n),
-        )  # fmt: skip
-
-    def moved_to(self, revision: int, target_ids: tuple[int, ...]) -> Row:
-        """The same cells in the order of another set."""
-        row = Row.empty(revision, target_ids)
-        place = {target_id: i for i, target_id in enumerate(self.target_ids)}
-        for i, target_id in enumerate(target_ids):
-            j = place.get(target_id)
-            if j is not None:
-                row.last[i], row.lost[i], row.sent[i] = self.last[j], self.lost[j], self.sent[j]
-                row.states[i] = self.states[j]
-        row.epoch, row.seq, row.at_ms, row.heard_ms = self.epoch, self.seq, self.at_ms, self.heard_ms
-        return row
-
-    def admit(self, stored: StoredRound, slack_ms: float) -> bool:
-        """Whether a round is news for the picture; noted if so. Its number tells, for clocks step.
-
-        Legacy agents number nothing and report target by target, a little out of order: there the clock has to do.
-        """
-        newest = self.at_ms if self.at_ms <= stored.received_ms + AHEAD_MS else 0  # our clock was set back
-        if stored.epoch == LEGACY_EPOCH:
-            news = stored.started_ms >= newest - slack_ms
-        else:
-            news = stored.epoch != self.epoch or stored.seq > self.seq
-        if news:
-            self.epoch, self.seq, self.heard_ms = stored.epoch, stored.seq, stored.received_ms
-            self.at_ms = max(newest, stored.started_ms)
-        return news
-
-    def take(self, samples: array[int], disturbed: bool, limits: Thresholds) -> None:
-        """Work one round in."""
-        last, lost, sent, states = self.last, self.lost, self.sent, self.states
-        for i, sample in enumerate(samples):
-            if sample == Outcome.NOT_PROBED or (disturbed and sample in _LOSS):
-                continue
-            last[i] = sample
-            if sample >= 0:
-                sent[i] = (sent[i] << 1 | 1) & _WINDOW_MASK
-                lost[i] = lost[i] << 1 & _WINDOW_MASK
-            elif sample in _LOSS:
-                sent[i] = (sent[i] << 1 | 1) & _WINDOW_MASK
-                lost[i] = (lost[i] << 1 | 1) & _WINDOW_MASK
-            states[i] = _state(sample, lost[i], limits)
-
-
-def _state(sample: int, lost: int, limits: Thresholds) -> int:
-    if sample in (Outcome.NOT_SENT, Outcome.UNRESOLVED):
-        return CellState.ERROR
-    if lost & _DOWN_MASK == _DOWN_MASK:
-        return CellState.DOWN
-    if lost:
-        return CellState.LOSSY
-    if sample >= limits.bad_us:
-        return CellState.BAD
-    return CellState.SLOW if sample >= limits.warn_us else CellState.OK
 
 
 @dataclass(frozen=True)
@@ -196,7 +79,7 @@ class Grid:
                 return
             row = self._rows[stored.agent_no] = row.moved_to(stored.revision, target_ids)
         if row.admit(stored, self._registry.interval_s * 1000):
-            row.take(stored.samples, bool(stored.flags & FLAG_DISTURBED), self.limits)
+            row.take(stored, self.limits)
             self.changed.add(stored.agent_no)
 
     def _on_change(self, _concerned: frozenset[int]) -> None:
@@ -251,8 +134,8 @@ class Grid:
         losses: list[float | None] = [None] * len(self._layout.targets)
         row = self._rows.get(agent_no)
         for i, place in enumerate(self._places(agent_no, row) if row else ()):
-            if row is not None and place >= 0 and row.sent[i]:
-                losses[place] = round(row.lost[i].bit_count() / row.sent[i].bit_count(), 4)
+            if row is not None and place >= 0:
+                losses[place] = row.loss(i)
         return losses
 
     def layout_json(self) -> dict[str, Any]:

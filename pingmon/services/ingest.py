@@ -99,7 +99,7 @@ class Ingest:
             raise WireError(ErrorCode.TARGET, f"target set {r.revision} was never given to this agent")
         if len(known.target_ids) != len(r.samples):
             raise WireError(
-                ErrorCode.BATCH, f"set {r.revision} has {len(known.target_ids)} targets, not {len(r.samples)}"
+                ErrorCode.BATCH, f"set {r.revision} has {len(known.target_ids)} columns, not {len(r.samples)}"
             )
         return self.stamp(agent_no, r.epoch, r.seq, r.started_ms, r.revision, r.samples, r.disturbed), known.target_ids
 

@@ -7,7 +7,7 @@ a slice with a stride. Must not know: the database, sockets, what a value means.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pingmon.store.rounds import StoredRound
@@ -19,18 +19,22 @@ SLACK_MS = 300_000
 
 @dataclass
 class Block:
-    """Rounds of one target set. `times` = started_ms per round, `flat` = T samples per round."""
+    """Rounds of one target set. `times` = started_ms per round, `flat` = `width` samples per round."""
 
     revision: int
-    columns: dict[int, int]
+    width: int
+    columns: dict[int, list[int]]
     times: array[int] = field(default_factory=lambda: array("q"))
     flags: bytearray = field(default_factory=bytearray)
     flat: array[int] = field(default_factory=lambda: array("i"))
 
-    @property
-    def width(self) -> int:
-        """Samples per round."""
-        return len(self.columns)
+    @classmethod
+    def of(cls, revision: int, target_ids: Sequence[int]) -> Block:
+        """An empty block; a target that is probed several times a round has several columns."""
+        columns: dict[int, list[int]] = {}
+        for i, target_id in enumerate(target_ids):
+            columns.setdefault(target_id, []).append(i)
+        return cls(revision, len(target_ids), columns)
 
 
 class Recent:
@@ -45,7 +49,7 @@ class Recent:
         blocks = self._blocks.setdefault(stored.agent_no, [])
         block = next((b for b in reversed(blocks) if b.revision == stored.revision), None)
         if block is None:
-            block = Block(stored.revision, {target_id: i for i, target_id in enumerate(target_ids)})
+            block = Block.of(stored.revision, target_ids)
             blocks.append(block)
         block.times.append(stored.started_ms)
         block.flags.append(stored.flags)
@@ -60,11 +64,11 @@ class Recent:
         """[(started_ms, sample, flags)] of one pair since then, oldest first; late rounds stand where they belong."""
         found: list[tuple[int, int, int]] = []
         for block in self._blocks.get(agent_no, ()):
-            column = block.columns.get(target_id)
-            if column is not None:
+            for column in block.columns.get(target_id, ()):
                 values = block.flat[column :: block.width]
                 found.extend(zip(block.times, values, block.flags, strict=True))
-        return sorted(row for row in found if row[0] >= since_ms)
+        # By time alone: the samples of one round stay in the order they were sent in.
+        return sorted((row for row in found if row[0] >= since_ms), key=lambda row: row[0])
 
     def trim(self, now_ms: int) -> None:
         """Forget what is older than an hour."""

@@ -7,21 +7,23 @@ concerns. `refresh()` notices what other programs (the command line) changed. Mu
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from pingmon.store.directory import Directory, Transaction, unpack_ids
 from pingmon.store.models import Agent, Passphrase
-from pingmon_agent.wire.contract import State, Target, TargetSet
+from pingmon_agent.wire.contract import Probe, State, Target, TargetSet
 
 from . import targets as rules
 from .clock import Clock
 from .errors import Conflict, NotFound
+from .probes import spell_probe
 from .views import AgentView, SetView, TargetView
 
 MAX_OLD_SETS = 4_096  # kept by memory, not by age: they come back from the database when somebody needs them
+STANDARD = Probe()
 Listener = Callable[[frozenset[int]], None]
 
 
@@ -102,13 +104,13 @@ class Registry:
         """What `update_targets` tells this agent now."""
         snapshot = self.snapshot
         view = snapshot.sets.get(agent_no, SetView(revision=0, target_ids=()))
-        chosen = (snapshot.targets[i] for i in view.target_ids if i in snapshot.targets)
+        chosen = (snapshot.targets[i] for i in dict.fromkeys(view.target_ids) if i in snapshot.targets)
         return TargetSet(
             agent_id=snapshot.agents[agent_no].id,
             revision=view.revision,
             issued_at=self._clock.wall_ms(),
             interval_s=self.interval_s,
-            targets=tuple(Target(id=t.id, name=t.name, address=t.address) for t in chosen),
+            targets=tuple(Target(id=t.id, name=t.name, address=t.address, probe=t.probe) for t in chosen),
         )
 
     def describe(self, view: AgentView) -> dict[str, Any]:
@@ -234,29 +236,36 @@ class Registry:
 
     # -- decisions about targets --
 
-    def add_target(self, name: str, address: str, actor: str) -> TargetView:
+    def add_target(self, name: str, address: str, actor: str, probe: Probe = STANDARD) -> TargetView:
         """Raises Invalid, Conflict."""
-        name, address = rules.check_label(name), rules.check_address(address)
+        wanted = rules.Wanted(name, address, probe).checked()
         now = self._clock.wall_ms()
         with self.change() as tx:
-            row = rules.add(tx, name, address, now)
-            tx.audit(now, actor, "targets.add", name, address)
+            row = rules.add(tx, wanted, now)
+            tx.audit(now, actor, "targets.add", wanted.name, f"{wanted.address} {row.probe}")
         return self.snapshot.targets[row.id or 0]
 
-    def change_target(self, ref: str, actor: str, name: str | None = None, address: str | None = None) -> TargetView:
-        """Another name or address; id and history stay. Raises NotFound, Invalid, Conflict."""
-        view = self._own_target(ref)
-        name = view.name if name is None else rules.check_label(name)
-        address = view.address if address is None else rules.check_address(address)
-        if any(t.name == name and t.id != view.id for t in self.targets()):
-            raise Conflict(f"there is a target named {name!r} already; choose another name")
+    def change_target(
+        self, ref: str, actor: str, name: str | None = None, address: str | None = None, probe: Probe | None = None
+    ) -> TargetView:
+        """Another name, address or way to probe; id and history stay. Raises NotFound, Invalid, Conflict.
+
+        An agent's own target takes another way to probe, but keeps its name and address.
+        """
+        view = self.target(ref) if (name, address) == (None, None) else self._own_target(ref)
+        before = rules.Wanted(view.name, view.address, view.probe)
+        wanted = rules.Wanted(
+            view.name if name is None else name,
+            view.address if address is None else address,
+            view.probe if probe is None else probe,
+        ).checked()
+        if any(t.name == wanted.name and t.id != view.id for t in self.targets()):
+            raise Conflict(f"there is a target named {wanted.name!r} already; choose another name")
         now = self._clock.wall_ms()
         with self.change() as tx:
-            row = tx.target(view.id)
-            if row is not None:
-                row.name, row.address = name, address
-            rules.renew_sets(tx, now, {view.id} if (name, address) != (view.name, view.address) else ())
-            tx.audit(now, actor, "targets.change", name, f"{view.name} {view.address} -> {name} {address}")
+            rules.rewrite(tx, view.id, wanted)
+            rules.renew_sets(tx, now, {view.id} if wanted != before else ())
+            tx.audit(now, actor, "targets.change", wanted.name, f"{_spell(before)} -> {_spell(wanted)}")
         return self.snapshot.targets[view.id]
 
     def remove_target(self, ref: str, actor: str) -> TargetView:
@@ -270,13 +279,16 @@ class Registry:
             tx.audit(now, actor, "targets.remove", view.name, view.address)
         return view
 
-    def put_targets(self, wanted: list[tuple[str, str]], actor: str) -> list[TargetView]:
-        """Make the whole list (mesh targets aside) equal to `wanted`; the same list again changes nothing."""
-        clean = [(rules.check_label(name), rules.check_address(address)) for name, address in wanted]
+    def put_targets(self, wanted: Iterable[tuple[str, str] | tuple[str, str, Probe]], actor: str) -> list[TargetView]:
+        """Make the whole list (mesh targets aside) equal to `wanted`, (name, address) or (name, address, probe) each.
+
+        The same list again changes nothing.
+        """
+        clean = [rules.Wanted(*item).checked() for item in wanted]
         self.refresh()
-        own = [(t.name, t.address) for t in self.targets() if t.agent_no is None]
-        mesh = {(t.name, t.address) for t in self.targets() if t.agent_no is not None}
-        if own == [pair for pair in clean if pair not in mesh]:
+        own = [(t.name, t.address, t.probe) for t in self.targets() if t.agent_no is None]
+        mesh = {(t.name, t.address, t.probe) for t in self.targets() if t.agent_no is not None}
+        if own == [item for item in clean if item not in mesh]:
             return self.targets()
         now = self._clock.wall_ms()
         with self.change() as tx:
@@ -289,6 +301,10 @@ class Registry:
         if view.agent_no is not None:
             raise Conflict(f"{view.name} is a target because the agent is approved; delete or reject the agent instead")
         return view
+
+
+def _spell(wanted: rules.Wanted) -> str:
+    return " ".join([wanted.name, wanted.address, *spell_probe(wanted.probe)])
 
 
 def _read(tx: Transaction) -> Snapshot:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from pingmon.store.directory import Transaction, pack_ids
 from pingmon.store.models import Agent, Target, TargetSet
-from pingmon_agent.wire.contract import MAX_TARGETS, State, WireError, check_hostname
+from pingmon_agent.wire.contract import MAX_TARGETS, Probe, State, WireError, check_hostname
 
 from .errors import Conflict, Invalid
+from .probes import probe_of, probe_text
 
 # An agent on hold keeps measuring what it was told, so its set is kept up to date too.
 MEASURING = (State.APPROVED, State.HOLD)
@@ -52,22 +54,45 @@ def check_label(text: str) -> str:
     return label
 
 
-def add(tx: Transaction, name: str, address: str, now_ms: int, agent_no: int | None = None) -> Target:
+class Wanted(NamedTuple):
+    """A target as somebody asks for it."""
+
+    name: str
+    address: str
+    probe: Probe = Probe()
+
+    def checked(self) -> Wanted:
+        """The same in canonical form; raises Invalid."""
+        return Wanted(check_label(self.name), check_address(self.address), self.probe)
+
+
+def _row(wanted: Wanted, now_ms: int, agent_no: int | None = None) -> Target:
+    return Target(
+        name=wanted.name,
+        address=wanted.address,
+        probe=probe_text(wanted.probe),
+        agent_no=agent_no,
+        created_ms=now_ms,
+    )
+
+
+def add(tx: Transaction, wanted: Wanted, now_ms: int, agent_no: int | None = None) -> Target:
     """Save one target; raises Conflict where the name is taken or the list is full."""
     live = tx.targets()
-    if any(t.name == name for t in live):
-        raise Conflict(f"there is a target named {name!r} already; choose another name or change that one")
-    _check_room(len(live) + 1)
-    return tx.add_target(Target(name=name, address=address, agent_no=agent_no, created_ms=now_ms))
+    if any(t.name == wanted.name for t in live):
+        raise Conflict(f"there is a target named {wanted.name!r} already; choose another name or change that one")
+    row = _row(wanted, now_ms, agent_no)
+    check_room([*live, row])
+    return tx.add_target(row)
 
 
-def replace_all(tx: Transaction, wanted: Sequence[tuple[str, str]], now_ms: int) -> set[int]:
-    """Make the list of targets that are no agents equal to `wanted` [(name, address)]; returns ids whose data changed.
+def replace_all(tx: Transaction, wanted: Sequence[Wanted], now_ms: int) -> set[int]:
+    """Make the list of targets that are no agents equal to `wanted`; returns ids whose data changed.
 
     A name that stays keeps its id, so its history goes on. An agent that is in the list with its address is no
     conflict: it may have been approved since the list was written.
     """
-    names = Counter(name for name, _ in wanted)
+    names = Counter(w.name for w in wanted)
     twice = next((name for name, times in names.items() if times > 1), None)
     if twice is not None:
         raise Invalid(f"the list names {twice!r} twice; each target needs a name of its own")
@@ -76,27 +101,47 @@ def replace_all(tx: Transaction, wanted: Sequence[tuple[str, str]], now_ms: int)
     for target in gone:
         target.removed_ms = now_ms
     tx.flush()
-    fresh = [Target(name=n, address=a, created_ms=now_ms) for n, a in wanted if n not in live]
-    _check_room(len(live) - len(gone) + len(fresh))
+    fresh = [_row(w, now_ms) for w in wanted if w.name not in live]
+    changed = _change([(live[w.name], w) for w in wanted if w.name in live])
+    check_room([t for t in live.values() if t.removed_ms is None] + fresh)
     tx.add_targets(fresh)
-    return _readdress([(live[name], address) for name, address in wanted if name in live])
+    return changed
 
 
-def _readdress(pairs: Sequence[tuple[Target, str]]) -> set[int]:
+def _change(pairs: Sequence[tuple[Target, Wanted]]) -> set[int]:
     changed = set()
-    for target, address in pairs:
-        if target.address == address or target.id is None:
+    for target, wanted in pairs:
+        probe = probe_text(wanted.probe)
+        if (target.address, target.probe) == (wanted.address, probe) or target.id is None:
             continue
-        if target.agent_no is not None:
+        if target.agent_no is not None and target.address != wanted.address:
             raise Conflict(f"{target.name!r} is an agent's own target; give yours another name")
-        target.address = address
+        target.address, target.probe = wanted.address, probe
         changed.add(target.id)
     return changed
 
 
-def _check_room(count: int) -> None:
+def rewrite(tx: Transaction, target_id: int, wanted: Wanted) -> None:
+    """Save another name, address or way to probe; raises Conflict where that would be too much for a round."""
+    row = tx.target(target_id)
+    if row is not None:
+        row.name, row.address, row.probe = wanted.name, wanted.address, probe_text(wanted.probe)
+        check_room(tx.targets())
+
+
+def columns(target: Target) -> int:
+    """Samples of one target in a round."""
+    return probe_of(target.probe).columns
+
+
+def check_room(live: Sequence[Target]) -> None:
+    """Raises Conflict where one agent could not report all this in one message."""
+    count = sum(columns(target) for target in live)
     if count > MAX_TARGETS:
-        raise Conflict(f"{count} targets are more than the {MAX_TARGETS} that one agent takes; remove some first")
+        raise Conflict(
+            f"these are {count} probes in a round, more than the {MAX_TARGETS} that one agent can report; "
+            "remove targets or lower their count"
+        )
 
 
 def follow_agent(tx: Transaction, agent: Agent, wanted: bool, now_ms: int) -> set[int]:
@@ -118,11 +163,11 @@ def follow_agent(tx: Transaction, agent: Agent, wanted: bool, now_ms: int) -> se
 def _adopt_or_add(tx: Transaction, agent: Agent, now_ms: int) -> None:
     same = next((t for t in tx.targets() if t.name == agent.hostname), None)
     if same is None:
-        add(tx, agent.hostname, agent.ip_address, now_ms, agent.no)
+        add(tx, Wanted(agent.hostname, agent.ip_address), now_ms, agent.no)
     elif same.agent_no is None and same.address == agent.ip_address:
         same.agent_no = agent.no
     else:
-        add(tx, f"{agent.hostname} (agent {agent.no})", agent.ip_address, now_ms, agent.no)
+        add(tx, Wanted(f"{agent.hostname} (agent {agent.no})", agent.ip_address), now_ms, agent.no)
 
 
 def renew_sets(tx: Transaction, now_ms: int, changed: Iterable[int] = ()) -> None:
@@ -130,15 +175,26 @@ def renew_sets(tx: Transaction, now_ms: int, changed: Iterable[int] = ()) -> Non
     tx.flush()
     live, latest, touched = tx.targets(), tx.latest_sets(), set(changed)
     # Read once and cut by slices: this runs for every agent at every change, on the hub.
-    ids = [t.id for t in live if t.id is not None]
-    own = {t.agent_no: place for place, t in enumerate(live) if t.agent_no is not None}
+    ids, own = _columns_of(live)
     for agent in tx.agents():
         if agent.state not in MEASURING or agent.no is None:
             continue
-        place = own.get(agent.no)
-        wanted = ids if place is None else ids[:place] + ids[place + 1 :]
+        start, end = own.get(agent.no, (0, 0))
+        wanted = ids[:start] + ids[end:]
         packed, last = pack_ids(wanted), latest.get(agent.no)
         if last is not None and last.target_ids == packed and touched.isdisjoint(wanted):
             continue
         revision = last.revision + 1 if last else 1
         tx.add_target_set(TargetSet(agent_no=agent.no, revision=revision, target_ids=packed, created_ms=now_ms))
+
+
+def _columns_of(live: Sequence[Target]) -> tuple[list[int], dict[int, tuple[int, int]]]:
+    """(target id of each column, {agent number: first and last + 1 column of its own target})."""
+    ids: list[int] = []
+    own: dict[int, tuple[int, int]] = {}
+    for target in live:
+        start = len(ids)
+        ids += [target.id or 0] * columns(target)
+        if target.agent_no is not None:
+            own[target.agent_no] = (start, len(ids))
+    return ids, own

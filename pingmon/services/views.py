@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pingmon.store.models import Agent, Passphrase, Target
-from pingmon_agent.wire.contract import State
+from pingmon_agent.wire.codec import encode_probe
+from pingmon_agent.wire.contract import Probe, State
+
+from .probes import probe_of
 
 
 def seconds(ms: int | None) -> float | None:
@@ -95,21 +98,29 @@ class TargetView:
     address: str
     agent_no: int | None
     agent_id: str | None
+    probe: Probe
 
     @classmethod
     def of(cls, row: Target, agent_id: str | None) -> TargetView:
         """A view of a saved row."""
         assert row.id is not None  # noqa: S101 - saved rows have a number
-        return cls(id=row.id, name=row.name, address=row.address, agent_no=row.agent_no, agent_id=agent_id)
+        probe = probe_of(row.probe)
+        return cls(id=row.id, name=row.name, address=row.address, agent_no=row.agent_no, agent_id=agent_id, probe=probe)
 
     def as_json(self) -> dict[str, Any]:
-        """For API and command line."""
-        return {"id": self.id, "name": self.name, "address": self.address, "agent_id": self.agent_id}
+        """For API and command line; `probe` holds what differs from the standard probe."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "address": self.address,
+            "agent_id": self.agent_id,
+            "probe": encode_probe(self.probe),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetView:
-    """What one agent pings under one revision, in column order."""
+    """What one agent pings under one revision, in column order; a target probed several times stands there as often."""
 
     revision: int
     target_ids: tuple[int, ...]

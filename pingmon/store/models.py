@@ -143,7 +143,7 @@ class Agent(DirectoryBase, table=True):
 
 
 class Target(DirectoryBase, table=True):
-    """Something to ping. Removed targets stay, so that old rounds keep their names."""
+    """Something to ping. Removed targets stay, so that old rounds keep their names. `probe` is JSON."""
 
     __tablename__ = "targets"
     __table_args__ = (
@@ -160,12 +160,15 @@ class Target(DirectoryBase, table=True):
     name: str = Field(max_length=253)
     address: str = Field(max_length=253)
     agent_no: int | None = Field(default=None, foreign_key="agents.no")
+    probe: str = Field(default="{}", max_length=400, sa_column_kwargs={"server_default": "{}"})
     created_ms: int = _ms()
     removed_ms: int | None = _ms(default=None)
 
 
 class TargetSet(DirectoryBase, table=True):
-    """What one agent was told to ping under one revision; never changed. `target_ids` = int32 little-endian."""
+    """What one agent was told to ping under one revision; never changed. `target_ids` = int32 little-endian,
+    one per column: a target that is probed several times a round stands there as often.
+    """
 
     __tablename__ = "target_sets"
     agent_no: int = Field(primary_key=True, foreign_key="agents.no")

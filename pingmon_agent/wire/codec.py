@@ -6,6 +6,7 @@ Columns are checked by C loops only (types, range); nothing here touches one sam
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import sys
 from array import array
@@ -23,6 +24,7 @@ from .contract import (
     PLAIN_TAG,
     ErrorCode,
     Handshake,
+    Probe,
     Report,
     Round,
     Target,
@@ -103,8 +105,40 @@ def encode_targets(message: TargetSet) -> Json:
         "revision": message.revision,
         "issued_at": message.issued_at,
         "interval_s": message.interval_s,
-        "targets": [{"id": t.id, "name": t.name, "address": t.address} for t in message.targets],
+        "targets": [
+            {"id": t.id, "name": t.name, "address": t.address} | encode_probe(t.probe) for t in message.targets
+        ],
     }
+
+
+_PROBE_KINDS: dict[str, type] = {f.name: type(f.default) for f in dataclasses.fields(Probe)}
+_STANDARD = Probe()
+
+
+def encode_probe(probe: Probe) -> Json:
+    """What differs from the standard probe."""
+    if probe == _STANDARD:
+        return {}
+    pairs = ((name, getattr(probe, name)) for name in _PROBE_KINDS)
+    return {name: value for name, value in pairs if value != getattr(_STANDARD, name)}
+
+
+def decode_probe(fields: Mapping[str, Any]) -> Probe:
+    """A Probe from those of its fields that are given; raises WireError. Fields of other names are not looked at."""
+    given: Json = {}
+    for name, kind in _PROBE_KINDS.items():
+        if name not in fields:
+            continue
+        value = fields[name]
+        # a fraction is fine for seconds, and nothing but true and false is a bool
+        if isinstance(value, bool) is not (kind is bool) or not isinstance(value, _WIDER.get(name, kind)):
+            raise _bad(f"{name} must be {_KIND_WORDS[kind]}", ErrorCode.TARGET)
+        given[name] = value
+    return Probe(**given) if given else _STANDARD
+
+
+_WIDER: dict[str, Any] = {"interval_s": int | float}
+_KIND_WORDS: dict[type, str] = {int: "a number", bool: "true or false", str: "text"}
 
 
 def decode_targets(data: object) -> TargetSet:
@@ -116,18 +150,26 @@ def decode_targets(data: object) -> TargetSet:
     interval = fields.get("interval_s")
     if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0.1 <= interval <= 3600:
         raise _bad("interval_s must be between 0.1 and 3600")
-    return TargetSet(
+    message = TargetSet(
         agent_id=_field(fields, "agent_id", str),
         revision=_count(fields, "revision"),
         issued_at=_count(fields, "issued_at"),
         interval_s=float(interval),
         targets=tuple(_target(row) for row in rows),
     )
+    if message.columns > MAX_TARGETS:
+        raise _bad(f"more than {MAX_TARGETS} probes in one round", ErrorCode.BATCH)
+    return message
 
 
 def _target(row: object) -> Target:
     fields = _mapping(row, "target")
-    return Target(id=_count(fields, "id"), name=_field(fields, "name", str), address=_field(fields, "address", str))
+    return Target(
+        id=_count(fields, "id"),
+        name=_field(fields, "name", str),
+        address=_field(fields, "address", str),
+        probe=decode_probe(fields),
+    )
 
 
 # -- reports --

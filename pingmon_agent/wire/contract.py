@@ -171,6 +171,49 @@ def check_epoch(value: str) -> str:
     return value
 
 
+FAMILIES = (0, 4, 6, 46)
+_RANGES = {
+    "count": (1, 20),
+    "interval_s": (0, 3600),
+    "size": (56, 1_400),
+    "timeout_ms": (0, 60_000),
+    "ttl": (0, 255),
+    "dscp": (0, 63),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """How a target is probed. 0 means the agent's default for `timeout_ms` and `ttl`, every round for `interval_s`.
+
+    `family`: 0 = the first address, IPv4 before IPv6; 4; 6; 46 = both, as two probes. `size` = bytes of ICMP payload.
+    `source` = address to send from, "" = as the routing table says. `df`: do not fragment (IPv4).
+    """
+
+    count: int = 1
+    interval_s: float = 0
+    size: int = 56
+    timeout_ms: int = 0
+    family: int = 0
+    ttl: int = 0
+    dscp: int = 0
+    df: bool = False
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            _require(low <= value <= high, ErrorCode.TARGET, f"{name} must lie between {low} and {high}")
+        _require(self.family in FAMILIES, ErrorCode.TARGET, "family must be 0 (either), 4, 6 or 46 (both)")
+        if self.source:
+            object.__setattr__(self, "source", check_ip(self.source))
+
+    @property
+    def columns(self) -> int:
+        """Samples of this target in one round: `count` for each family."""
+        return self.count * (2 if self.family == 46 else 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """One thing to ping. `address` is an address or a name; `id` is the server's and never re-used."""
@@ -178,6 +221,7 @@ class Target:
     id: int
     name: str
     address: str
+    probe: Probe = Probe()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,12 +234,17 @@ class TargetSet:
     interval_s: float
     targets: tuple[Target, ...]
 
+    @property
+    def columns(self) -> int:
+        """Samples per round: target by target, and of one target first IPv4, then IPv6."""
+        return sum(target.probe.columns for target in self.targets)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
     """One pass over all targets: the one type that travels from the engine to the picture.
 
-    `samples` has one int32 per target of set `revision`, in its order: RTT in us, or an `Outcome`.
+    `samples` has one int32 per column of set `revision`, in its order: RTT in us, or an `Outcome`.
     `started_ms` is the agent's wall clock (unix ms) when the first packet left. `disturbed` says that the agent
     itself was late or starved, so losses in it are no evidence against the network.
     """

@@ -12,7 +12,7 @@ from flask_socketio import SocketIO, SocketIOTestClient
 from pingmon.adapters.grid_socket import NAMESPACE, GridSocket
 from pingmon.adapters.packet import CheckedPacket
 from pingmon.services.bundle import Services
-from pingmon.services.grid import CellState
+from pingmon.services.cells import CellState
 from pingmon.store.rounds import StoredRound
 
 from .conftest import Approve, FakeClock

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingmon.services.bundle import Services
-from pingmon.services.grid import CellState
+from pingmon.services.cells import CellState
 from pingmon.services.recent import KEEP_MS, Recent
 from pingmon.store.rounds import FLAG_DISTURBED, StoredRound
 

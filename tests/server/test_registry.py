@@ -256,7 +256,7 @@ def test_a_list_may_be_as_long_as_one_agent_takes(services: Services, monkeypatc
         views = services.registry.put_targets([(n, f"192.0.2.{ord(n)}") for n in names], "test")
         assert "".join(view.name for view in views) == names
 
-    with pytest.raises(Conflict, match="4 targets are more than the 3"):
+    with pytest.raises(Conflict, match="these are 4 probes in a round, more than the 3"):
         services.registry.put_targets([(n, f"192.0.2.{ord(n)}") for n in "defg"], "test")
 
 

@@ -51,8 +51,12 @@ def test_a_target_keeps_its_id_when_it_is_renamed(site: Site) -> None:
     operator = site.visitor("operator")
     made = operator.api("POST", "/api/v1/targets", {"name": "old", "address": "192.0.2.1"}, 201)
     changed = operator.api("PATCH", f"/api/v1/targets/{made['id']}", {"name": "new", "address": "192.0.2.8"})
+    slower = operator.api("PATCH", f"/api/v1/targets/{made['id']}", {"probe": {"count": 3}})
 
-    assert changed == {"id": made["id"], "name": "new", "address": "192.0.2.8", "agent_id": None}
+    assert changed == {"id": made["id"], "name": "new", "address": "192.0.2.8", "agent_id": None, "probe": {}}
+    assert slower == {**changed, "probe": {"count": 3}}
+    refused = operator.api("PATCH", f"/api/v1/targets/{made['id']}", {"probe": {"count": 99}}, 422)
+    assert refused["message"] == "count must lie between 1 and 20"
     operator.api("DELETE", f"/api/v1/targets/{made['id']}", status=204)
     assert operator.api("GET", "/api/v1/targets") == {"targets": []}
 

@@ -56,13 +56,13 @@ def _at(address: object, name: str = "x") -> dict[str, object]:
 
 NO_ADDRESS = "'no address!' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"
 NO_LABEL = "a passphrase needs a label of 1 to 80 printable characters, such as the site it is for"
-UNKNOWN = "the body has a field 'port' that is not known; it may have name, address"
+UNKNOWN = "the body has a field 'port' that is not known; it may have name, address, probe"
 
 
 @pytest.mark.parametrize(
     ("method", "path", "body", "sentence"),
     [
-        ("POST", TARGETS, [], "the body must be an object with the fields name, address"),
+        ("POST", TARGETS, [], "the body must be an object with the fields name, address, probe"),
         ("POST", TARGETS, {"name": "x"}, "the body lacks the field 'address'; add it"),
         ("POST", TARGETS, {**GOOD, "port": 7}, UNKNOWN),
         ("POST", TARGETS, _at(7), "the body: address must be a string"),

@@ -10,6 +10,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from pingmon.services.errors import NotFound
+from pingmon.services.probes import check_probe
 from pingmon.services.views import AgentView
 from pingmon_agent.wire.contract import State
 
@@ -21,6 +22,7 @@ MAX_BODY_BYTES: Final = 1 << 20
 # What a viewer does not learn about an agent: where it is and how it came in.
 DETAILS: Final = ("ip_address", "observed_ip", "previous_ip", "version", "passphrase_label", "decided_by")
 TARGET: Final[dict[str, type]] = {"name": str, "address": str}
+PROBE: Final[dict[str, type]] = {"probe": dict}
 
 blueprint = Blueprint("api", __name__)
 
@@ -117,23 +119,29 @@ def list_targets() -> ResponseReturnValue:
 def put_targets() -> ResponseReturnValue:
     """Make the whole list (agents of the mesh aside) equal to the one sent; the same list again changes nothing."""
     sent = body({"targets": list})["targets"]
-    wanted = [fields(item, f"target {i}", TARGET, {}) for i, item in enumerate(sent, 1)]
-    services().registry.put_targets([(item["name"], item["address"]) for item in wanted], current_email())
+    wanted = [fields(item, f"target {i}", TARGET, PROBE) for i, item in enumerate(sent, 1)]
+    rows = [(item["name"], item["address"], check_probe(item.get("probe", {}))) for item in wanted]
+    services().registry.put_targets(rows, current_email())
     return _all_targets()
 
 
 @blueprint.post("/api/v1/targets")
 def add_target() -> ResponseReturnValue:
     """One more target."""
-    sent = body(TARGET)
-    return jsonify(services().registry.add_target(sent["name"], sent["address"], current_email()).as_json()), 201
+    sent = body(TARGET, PROBE)
+    probe = check_probe(sent.get("probe", {}))
+    view = services().registry.add_target(sent["name"], sent["address"], current_email(), probe)
+    return jsonify(view.as_json()), 201
 
 
 @blueprint.patch("/api/v1/targets/<ref>")
 def change_target(ref: str) -> ResponseReturnValue:
-    """Another name or address; id and history stay."""
-    sent = body({}, TARGET)
-    view = services().registry.change_target(ref, current_email(), name=sent.get("name"), address=sent.get("address"))
+    """Another name, address or way to probe; id and history stay. `probe` replaces all its settings."""
+    sent = body({}, TARGET | PROBE)
+    probe = check_probe(sent["probe"]) if "probe" in sent else None
+    view = services().registry.change_target(
+        ref, current_email(), name=sent.get("name"), address=sent.get("address"), probe=probe
+    )
     return jsonify(view.as_json())
 
 

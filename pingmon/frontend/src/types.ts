@@ -24,6 +24,7 @@ export interface TargetRow {
   name: string;
   address: string;
   agent_id: string | null;
+  probe: Record<string, string | number | boolean>;
 }
 
 export interface PassphraseRow {

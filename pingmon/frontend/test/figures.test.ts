@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseList } from "../src/admin/paste";
+import { spellProbe } from "../src/admin/probe";
 import { layOut, spotAt, stepFrom, type Fit } from "../src/grid/geometry";
 import { cellNumber } from "../src/grid/number";
 import { summarise, toSeries } from "../src/grid/summary";
@@ -68,12 +69,13 @@ test("keys walk within the grid and never out of it", () => {
   assert.equal(stepFrom(null, "ArrowDown", false, 0, 4, 10), null);
 });
 
-test("a pasted list takes names with spaces, bare addresses, commas and comments", () => {
-  const text = "core router Berlin 192.0.2.1\n\n# nothing\n192.0.2.2\ndns,\t192.0.2.53 # quick\nv6 2001:db8::1\n";
+test("a pasted list takes names with spaces, bare addresses, commas, comments and settings", () => {
+  const text = "core router Berlin 192.0.2.1\n\n# nothing\n192.0.2.2\ndns,\t192.0.2.53 # quick\nv6 2001:db8::1 count=3 df=true,source=192.0.2.9\n";
   assert.deepEqual(parseList(text), [
-    { name: "core router Berlin", address: "192.0.2.1" },
-    { name: "192.0.2.2", address: "192.0.2.2" },
-    { name: "dns", address: "192.0.2.53" },
-    { name: "v6", address: "2001:db8::1" },
+    { name: "core router Berlin", address: "192.0.2.1", probe: {} },
+    { name: "192.0.2.2", address: "192.0.2.2", probe: {} },
+    { name: "dns", address: "192.0.2.53", probe: {} },
+    { name: "v6", address: "2001:db8::1", probe: { count: 3, df: true, source: "192.0.2.9" } },
   ]);
+  assert.equal(spellProbe({ count: 3, df: true }), "count=3 df=true");
 });

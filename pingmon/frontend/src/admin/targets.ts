@@ -6,6 +6,7 @@ import { confirm, notify, report } from "../ui/feedback";
 import { plural } from "../ui/time";
 import { can, poll, type Poller } from "./list";
 import { parseList, type NewTarget } from "./paste";
+import { parseProbe, spellProbe } from "./probe";
 
 let poller: Poller;
 let shown = "";
@@ -33,7 +34,7 @@ function draw(): void {
   must("#no-targets").hidden = targets.length > 0;
   const mesh = targets.filter((target) => target.agent_id !== null).length;
   must("#summary").textContent = targets.length ? `${plural(targets.length, "target")}${mesh ? `, ${mesh} of them agents` : ""}` : "";
-  const head = h("tr", {}, ...["Name", "Address", "Kind"].map((title) => h("th", { scope: "col" }, title)), h("th", { scope: "col" }, h("span", { class: "sr-only" }, "Actions")));
+  const head = h("tr", {}, ...["Name", "Address", "Probing", "Kind"].map((title) => h("th", { scope: "col" }, title)), h("th", { scope: "col" }, h("span", { class: "sr-only" }, "Actions")));
   const table = h("div", { class: "table-wrap" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...targets.map(row))));
   must("#targets").replaceChildren(...(targets.length ? [table] : []));
 }
@@ -46,6 +47,7 @@ function row(target: TargetRow): HTMLElement {
     { "data-target": target.name },
     h("th", { scope: "row" }, target.name),
     h("td", { "data-title": "Address", class: "mono" }, target.address),
+    h("td", { "data-title": "Probing", class: "mono" }, spellProbe(target.probe) || h("span", { class: "muted" }, "standard")),
     h("td", { "data-title": "Kind" }, mesh ? h("span", { class: "tag", title: "An approved agent that the other agents ping. It leaves with its agent." }, "agent") : h("span", { class: "muted" }, "host")),
     h("td", { class: "row-actions" }, !mesh && can("operator") && rowActions(target)),
   );
@@ -68,13 +70,14 @@ function rowActions(target: TargetRow): HTMLElement {
 function editRow(target: TargetRow): HTMLElement {
   const name = h("input", { id: "edit-name", value: target.name, "aria-label": "Name", maxlength: 253, required: true });
   const address = h("input", { value: target.address, "aria-label": "Address", maxlength: 253, required: true, class: "mono" });
+  const probe = h("input", { value: spellProbe(target.probe), "aria-label": "Probing", maxlength: 200, placeholder: "standard", class: "mono" });
   const stop = (): void => {
     editing = null;
     draw();
   };
   const save = async (): Promise<void> => {
     try {
-      await api("PATCH", `/api/v1/targets/${target.id}`, { name: name.value.trim(), address: address.value.trim() });
+      await api("PATCH", `/api/v1/targets/${target.id}`, { name: name.value.trim(), address: address.value.trim(), probe: parseProbe(words(probe.value)) });
       editing = null;
       await reload(`${name.value.trim()} is changed.`);
     } catch (error) {
@@ -93,9 +96,14 @@ function editRow(target: TargetRow): HTMLElement {
     "tr",
     { class: "editing", on: { keydown: keys } },
     h("th", { scope: "row" }, name),
-    h("td", { colspan: 2 }, address),
+    h("td", {}, address),
+    h("td", { colspan: 2 }, probe),
     h("td", { class: "row-actions" }, h("div", { class: "actions" }, ...buttons)),
   );
+}
+
+function words(text: string): string[] {
+  return text.split(/\s+/).filter(Boolean);
 }
 
 async function reload(done: string): Promise<void> {
@@ -109,7 +117,8 @@ async function add(event: SubmitEvent): Promise<void> {
   const form = must<HTMLFormElement>("#add-target");
   const name = must<HTMLInputElement>("[name=name]", form);
   const address = must<HTMLInputElement>("[name=address]", form);
-  const target = { name: name.value.trim() || address.value.trim(), address: address.value.trim() };
+  const probe = must<HTMLInputElement>("[name=probe]", form);
+  const target = { name: name.value.trim() || address.value.trim(), address: address.value.trim(), probe: parseProbe(words(probe.value)) };
   try {
     await api("POST", "/api/v1/targets", target);
     form.reset();
@@ -135,7 +144,7 @@ async function remove(target: TargetRow): Promise<void> {
 function openPaste(): void {
   const own = targets.filter((target) => target.agent_id === null);
   const text = h("textarea", { rows: 14, class: "mono", "aria-label": "Targets, one per line", spellcheck: "false" });
-  text.value = own.map((target) => `${target.name} ${target.address}`).join("\n");
+  text.value = own.map((target) => `${target.name} ${target.address} ${spellProbe(target.probe)}`.trimEnd()).join("\n");
   const outcome = h("p", { class: "small", role: "status" });
   const save = h("button", { class: "button primary", type: "button" }, "Replace the list");
   const cancel = h("button", { class: "button", type: "button" }, "Cancel");
@@ -143,7 +152,7 @@ function openPaste(): void {
     "dialog",
     { class: "dialog wide", "aria-label": "Paste a whole list" },
     h("h2", {}, "Paste a whole list"),
-    h("p", {}, "One target per line: name and address. This becomes the whole list; lines you take out are removed. Agents of the mesh are not part of it."),
+    h("p", {}, "One target per line: name, address, and settings such as count=3 where it needs them. This becomes the whole list; lines you take out are removed. Agents of the mesh are not part of it."),
     text,
     outcome,
     h("div", { class: "dialog-actions" }, cancel, save),
@@ -160,7 +169,7 @@ function openPaste(): void {
 
 function tellOutcome(into: HTMLElement, save: HTMLButtonElement, text: string, own: TargetRow[]): void {
   const wanted = parseList(text);
-  const key = (target: NewTarget): string => `${target.name} ${target.address}`;
+  const key = (target: NewTarget): string => `${target.name} ${target.address} ${spellProbe(target.probe)}`;
   const now = new Set(own.map(key));
   const then = new Set(wanted.map(key));
   const added = [...then].filter((k) => !now.has(k)).length;
