@@ -91,7 +91,7 @@ class Application:
         self.jobs = Jobs(services)
         self.bad_connections: Callable[[], int] = lambda: 0
         self.not_after = 0.0
-        self.flask.secret_key = secret_file(config.data_dir / "session-key")
+        self.flask.secret_key = secret_file(config.data_dir / "session-key", "everybody has to sign in again")
         web.install(self.flask, services, self.grid.kick)
         outside = metrics.Outside(
             agents=lambda: self.agents.connections,

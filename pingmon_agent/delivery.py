@@ -263,6 +263,8 @@ class Delivery:
             self._halve(report, code)
             return True
         if code in (ErrorCode.STATE, ErrorCode.UNKNOWN_EVENT):
+            # A new handshake tells when to go on; the pause is only there so that the two do not spin.
+            self._not_before = now + ERROR_RETRY_S
             return False
         self._not_before = now + (told or ERROR_RETRY_S)
         return True

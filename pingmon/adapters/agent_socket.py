@@ -173,6 +173,8 @@ class AgentSocket:
         view = self._services.registry.snapshot.agents.get(session.agent_no or 0)
         if session.agent_no is None or view is None:
             raise WireError(ErrorCode.STATE, "shake hands before you send data")
+        if view.revoked:
+            raise WireError(ErrorCode.STATE, "this agent's passphrase was revoked; shake hands with a new one")
         if view.state is not State.APPROVED:
             raise WireError(ErrorCode.STATE, f"this agent is {view.state}; keep the data until it is approved")
         return session.agent_no

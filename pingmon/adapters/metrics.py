@@ -156,7 +156,7 @@ def blueprint(services: Services, outside: Outside, may_read: Callable[[], bool]
     @pages.get("/-/ready")
     def ready() -> Any:
         try:
-            run_blocking(services.rounds.facts)
+            run_blocking(services.rounds.check)
         except StoreError as error:
             return _text(f"the sample database cannot be read: {error}\n", 503)
         return _text("pingmon server is ready\n", 200)

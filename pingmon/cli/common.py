@@ -42,9 +42,16 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def services_of(args: argparse.Namespace) -> Iterator[Services]:
-    """The services on the database of `--config`; a server that runs on it sees changes within a second."""
+def services_of(args: argparse.Namespace, create: bool = False) -> Iterator[Services]:
+    """The services on the database of `--config`; a server that runs on it sees changes within a second.
+
+    Without `create` the database must be there: made by the wrong user, it would keep the server from starting.
+    """
     config = settings.load(args.config)
+    if not create and not (config.data_dir / "pingmon.db").exists():
+        raise CommandError(
+            f"there is no database in {config.data_dir}; start the server once, or run `pingmon db upgrade` as its user"
+        )
     try:
         services = open_services(config)
     except (SchemaError, PepperError) as error:

@@ -18,6 +18,6 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _upgrade(args: argparse.Namespace) -> int:
-    with services_of(args) as services:
+    with services_of(args, create=True) as services:
         sys.stdout.write(f"the databases in {services.config.data_dir} are up to date\n")
     return 0

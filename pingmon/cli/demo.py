@@ -49,7 +49,7 @@ def _demo(args: argparse.Namespace) -> int:
     lock = home.prepare()
     args.config = home.server_config
     try:
-        with services_of(args) as services:
+        with services_of(args, create=True) as services:
             return Demo(home, services, began).run()
     finally:
         os.close(lock)
@@ -142,7 +142,7 @@ class Demo:
         if accounts.has_admin():
             print("  sign in         with the e-mail and password you chose")
         else:
-            link = f"{self.home.url}/welcome/{accounts.create_link(now_ms)}"
+            link = f"{self.home.url}/welcome/{accounts.create_link(now_ms, ACTOR)}"
             print(f"  administrator   {link}    (one use, one hour, this machine only)")
         print(f"  command line    {_short(own)} agents list --config {_short(self.home.server_config)}")
         print(f"  logs            {_short(self.home.directory)}/server.log, agent.log")

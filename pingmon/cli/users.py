@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .common import CommandError, add_config, add_output, print_rows, services_of
+from .common import CommandError, actor, add_config, add_output, print_rows, services_of
 
 COLUMNS = (("email", "E-MAIL"), ("roles", "ROLES"), ("active", "ACTIVE"), ("last_login", "LAST SIGN-IN"))
 
@@ -28,7 +28,7 @@ def _create(args: argparse.Namespace) -> int:
     with services_of(args) as services:
         if services.accounts.has_admin():
             raise CommandError("there is an admin already; sign in as that one")
-        token = services.accounts.create_link(services.clock.wall_ms())
+        token = services.accounts.create_link(services.clock.wall_ms(), actor())
         port = services.config.server.port
         host = _own_address(services.config.server.listen)
     sys.stdout.write(f"https://{host}:{port}/welcome/{token}\n")

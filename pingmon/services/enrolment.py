@@ -26,12 +26,14 @@ from .clock import Clock
 from .errors import Conflict, Invalid, NotFound
 from .passphrases import KIND_PLAIN, KIND_SEALED, Parsed, Pepper, generate, parse, spell
 from .registry import Registry
+from .targets import follow_agent
 from .views import AgentView, PassphraseView
 
 Json = dict[str, Any]
 MAX_PENDING = 500
 MAX_TTL_S = 366 * 86_400
 RETRY_S = {State.PENDING: 60, State.HOLD: 60, State.BLACKLISTED: 3600}
+REVOKED = "this passphrase was revoked; give the agent a new one"
 LEGACY_DISABLED = (
     "this server takes no plain passphrase like this one; make one with `pingmon passphrases create --legacy` "
     "or on the Passphrases page and put it into the agent's passphrase file"
@@ -67,7 +69,7 @@ class Enrolment:
         if no is None:
             return Greeting(self._register(hello, observed_ip, passphrase))
         if passphrase.revoked_ms is not None:
-            raise WireError(ErrorCode.PASSPHRASE_REVOKED, "this passphrase was revoked; give the agent a new one")
+            raise WireError(ErrorCode.PASSPHRASE_REVOKED, REVOKED)
         self._meet_again(self._registry.snapshot.agents[no], hello, observed_ip)
         self._registry.touch(no)
         return Greeting(no)
@@ -77,6 +79,8 @@ class Enrolment:
         view = self._registry.snapshot.agents.get(agent_no)
         if view is None:
             return self.error(ErrorCode.STATE, "this agent was deleted; it may shake hands again", 60)
+        if view.revoked:
+            return self.error(ErrorCode.PASSPHRASE_REVOKED, REVOKED, 60)
         if view.state is State.APPROVED:
             current = self._registry.snapshot.sets.get(agent_no)
             limits = {
@@ -134,16 +138,19 @@ class Enrolment:
 
     def _meet_again(self, view: AgentView, hello: Handshake, observed_ip: str) -> None:
         moved = (hello.ip_address, observed_ip) != (view.ip_address, view.observed_ip)
-        if not moved and hello.version == view.version:
+        if not moved and (hello.version, hello.legacy) == (view.version, view.legacy):
             return
         now = self._clock.wall_ms()
         with self._registry.change() as tx:
             row = tx.agent(view.no)
             if row is None:
                 raise WireError(ErrorCode.STATE, "this agent was deleted just now; it may shake hands again")
-            row.version = hello.version
+            row.version, row.legacy = hello.version, hello.legacy
             if moved:
                 self._move(tx, row, hello, observed_ip, now)
+            elif row.state == State.APPROVED:
+                # A host that changes from a legacy client to our agent joins the mesh.
+                follow_agent(tx, row, self._registry.in_mesh(row), now)
 
     def _move(self, tx: Transaction, row: Agent, hello: Handshake, observed_ip: str, now: int) -> None:
         before = f"{row.ip_address}/{row.observed_ip}"
@@ -225,7 +232,7 @@ def _new_agent(hello: Handshake, observed_ip: str, passphrase: Passphrase, now_m
 
 def _why_not(passphrase: Passphrase, now_ms: int) -> WireError:
     if passphrase.revoked_ms is not None:
-        return WireError(ErrorCode.PASSPHRASE_REVOKED, "this passphrase was revoked; give the agent a new one")
+        return WireError(ErrorCode.PASSPHRASE_REVOKED, REVOKED)
     if passphrase.expires_ms <= now_ms:
         return WireError(ErrorCode.PASSPHRASE_EXPIRED, "this passphrase has expired; give the agent a new one")
     return WireError(

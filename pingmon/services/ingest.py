@@ -153,6 +153,10 @@ class Ingest:
         self._stopping = True
         self._wake.set()
 
+    def forget_old_epochs(self) -> None:
+        """Drop cursors the store has dropped; only between commits, when memory and store say the same."""
+        self._cursors = run_blocking(self._store.cursors)
+
     def between_commits(self, job: Callable[[], object]) -> None:
         """Have `job` run by the committer, for the sample store has one writer only."""
         self._jobs.append(job)

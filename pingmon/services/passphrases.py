@@ -57,7 +57,7 @@ class Pepper:
     """The key of the HMAC, in a file of its own, made at first use."""
 
     def __init__(self, path: Path) -> None:
-        self._key = secret_file(path)
+        self._key = secret_file(path, "make every passphrase anew")
         self.id = hashlib.sha256(b"pingmon/1/pepper-id" + self._key).hexdigest()[:16]
 
     def digest(self, parts: Parsed) -> bytes:
@@ -70,16 +70,17 @@ class Pepper:
         return hmac.compare_digest(self.digest(parts), digest)
 
 
-def secret_file(path: Path) -> bytes:
-    """32 secret bytes kept in a file (0600), made at first use. Raises PepperError, OSError."""
+def secret_file(path: Path, loss: str) -> bytes:
+    """32 secret bytes kept in a file (0600), made at first use; `loss` says what a new one would cost.
+
+    Raises PepperError, OSError.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         key = path.read_bytes()
         if len(key) != 32:
-            raise PepperError(
-                f"{path} is damaged: restore it from a backup, or every passphrase must be made anew"
-            ) from None
+            raise PepperError(f"{path} is damaged: restore it from a backup, or remove it and {loss}") from None
         return key
     with os.fdopen(descriptor, "wb") as file:
         key = secrets.token_bytes(32)

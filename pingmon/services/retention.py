@@ -50,3 +50,5 @@ class Retention:
         if dropped:
             log.info("dropped %d rounds older than %g h", dropped, self._raw_hours)
             self._ingest.between_commits(self._drop_batch)
+        else:
+            self._ingest.forget_old_epochs()

@@ -148,7 +148,9 @@ def follow_agent(tx: Transaction, agent: Agent, wanted: bool, now_ms: int) -> se
     """Make the mesh target of an agent exist with the right address, or not exist; returns ids whose data changed."""
     mine = next((t for t in tx.targets() if t.agent_no == agent.no), None)
     if not wanted:
-        if mine is not None:
+        if mine is not None and mine.adopted:
+            mine.agent_no, mine.adopted = None, False
+        elif mine is not None:
             mine.removed_ms = now_ms
         return set()
     if mine is None:
@@ -165,7 +167,7 @@ def _adopt_or_add(tx: Transaction, agent: Agent, now_ms: int) -> None:
     if same is None:
         add(tx, Wanted(agent.hostname, agent.ip_address), now_ms, agent.no)
     elif same.agent_no is None and same.address == agent.ip_address:
-        same.agent_no = agent.no
+        same.agent_no, same.adopted = agent.no, True
     else:
         add(tx, Wanted(f"{agent.hostname} (agent {agent.no})", agent.ip_address), now_ms, agent.no)
 

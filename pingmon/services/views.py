@@ -35,6 +35,7 @@ class AgentView:
     mesh: bool
     passphrase_id: str | None
     passphrase_label: str
+    revoked: bool
     first_seen_ms: int
     last_seen_ms: int
     decided_at_ms: int | None
@@ -42,8 +43,8 @@ class AgentView:
     same_name_as: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, row: Agent, labels: dict[str, str], same_name_as: tuple[str, ...]) -> AgentView:
-        """A view of a saved row."""
+    def of(cls, row: Agent, passphrase: Passphrase | None, same_name_as: tuple[str, ...]) -> AgentView:
+        """A view of a saved row; `revoked`: the passphrase it came with opens nothing any more."""
         assert row.no is not None  # noqa: S101 - saved rows have a number
         return cls(
             no=row.no,
@@ -58,7 +59,8 @@ class AgentView:
             legacy=row.legacy,
             mesh=row.mesh,
             passphrase_id=row.passphrase_id,
-            passphrase_label=labels.get(row.passphrase_id or "", ""),
+            passphrase_label=passphrase.label if passphrase else "",
+            revoked=passphrase is not None and passphrase.revoked_ms is not None,
             first_seen_ms=row.registered_ms,
             last_seen_ms=row.seen_ms,
             decided_at_ms=row.decided_ms,
@@ -81,6 +83,7 @@ class AgentView:
             "legacy": self.legacy,
             "mesh": self.mesh,
             "passphrase_label": self.passphrase_label,
+            "passphrase_revoked": self.revoked,
             "first_seen": seconds(self.first_seen_ms),
             "last_seen": seconds(self.last_seen_ms),
             "decided_at": seconds(self.decided_at_ms),

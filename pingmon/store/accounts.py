@@ -30,13 +30,13 @@ class Accounts:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        with Session(directory.engine) as session, session.begin():
+        with directory.orm(write=True) as session:
             known = set(session.exec(select(Role.name)))
             session.add_all(Role(name=n, description=d) for n, d in ROLES.items() if n not in known)
 
     def users(self) -> list[User]:
         """All users with their roles, by e-mail."""
-        with Session(self._directory.engine, expire_on_commit=False) as session:
+        with self._directory.orm() as session:
             users = list(session.exec(select(User).order_by(col(User.email))))
             for user in users:
                 _ = user.roles  # loaded while the session is open
@@ -46,12 +46,13 @@ class Accounts:
         """Whether somebody can administer already."""
         return any(user.active and any(role.name == "admin" for role in user.roles) for user in self.users())
 
-    def create_link(self, now_ms: int) -> str:
+    def create_link(self, now_ms: int, actor: str) -> str:
         """A fresh token for the first admin's link, good for one hour; links made before it are dead."""
         token = secrets.token_urlsafe(32)
-        with Session(self._directory.engine) as session, session.begin():
+        with self._directory.orm(write=True) as session:
             for old in session.exec(select(OneTimeLink).where(col(OneTimeLink.used_ms).is_(None))):
                 session.delete(old)
+            session.add(Audit(at_ms=now_ms, actor=actor, action="users.link", subject=FIRST_ADMIN))
             session.add(
                 OneTimeLink(
                     token_hash=_hash(token), purpose=FIRST_ADMIN, created_ms=now_ms, expires_ms=now_ms + LINK_TTL_MS
@@ -61,13 +62,13 @@ class Accounts:
 
     def check_link(self, token: str, now_ms: int) -> bool:
         """Whether the link would still work; looking does not use it."""
-        with Session(self._directory.engine) as session:
+        with self._directory.orm() as session:
             link = session.get(OneTimeLink, _hash(token))
             return link is not None and link.used_ms is None and link.expires_ms > now_ms
 
     def redeem_link(self, token: str, email: str, password_hash: str, now_ms: int) -> User | None:
         """Use the link up and make the admin; None if it no longer works or the e-mail is taken."""
-        with Session(self._directory.engine, expire_on_commit=False) as session, session.begin():
+        with self._directory.orm(write=True) as session:
             # One statement looks and marks: of two requests at once only one may find the link unused.
             spent = session.execute(
                 update(OneTimeLink)
@@ -88,7 +89,7 @@ class Accounts:
         self, email: str, password_hash: str, roles: tuple[str, ...], actor: str, now_ms: int
     ) -> User | None:
         """A user with a password; None if the e-mail is taken."""
-        with Session(self._directory.engine, expire_on_commit=False) as session, session.begin():
+        with self._directory.orm(write=True) as session:
             if session.exec(select(User).where(col(User.email) == email)).first() is not None:
                 return None
             session.add(Audit(at_ms=now_ms, actor=actor, action="users.create", subject=email, detail=",".join(roles)))

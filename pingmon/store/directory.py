@@ -6,6 +6,7 @@ waits for. Must not know: what the states mean, sockets, Flask.
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Engine, delete, func, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
@@ -21,6 +22,7 @@ from sqlmodel import Session, col, select
 from . import schema
 from .models import Agent, Audit, DirectoryRevision, Passphrase, Target, TargetSet
 
+LOCK_WAIT_S, LOCK_PAUSE_S = 5.0, 0.02
 Row = TypeVar("Row", Agent, Target)
 
 
@@ -160,6 +162,20 @@ class Transaction:
         return row
 
 
+def _begin(session: Session) -> None:
+    """Begin at once; while another program holds the lock, try again for LOCK_WAIT_S and let others run meanwhile."""
+    give_up = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            session.connection()
+        except OperationalError as error:
+            if "locked" not in str(error.orig) or time.monotonic() > give_up:
+                raise
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return
+
+
 class DirectoryError(Exception):
     """The directory could not be read or written; nothing was changed. The text says what to do."""
 
@@ -168,15 +184,33 @@ class Directory:
     """Opens `pingmon.db` and hands out transactions."""
 
     def __init__(self, path: Path) -> None:
-        self.engine: Engine = schema.open_engine(path)
-        schema.upgrade(self.engine, "directory")
+        setup = schema.open_engine(path)
+        schema.upgrade(setup, "directory")
+        setup.dispose()
+        # Waiting for a lock inside C would stop every green thread: we wait outside, in `_begun`.
+        self.engine: Engine = schema.open_engine(path, wait_s=0.0)
+        self._patient = schema.open_engine(path, wait_s=2.0)
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A transaction that changes nothing. Raises DirectoryError."""
+        with self.orm() as session:
+            yield Transaction(session)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """One transaction: committed at the end, rolled back on any exception. Raises DirectoryError."""
+        """One decision: alone from its first look to its commit, rolled back on an exception. Raises DirectoryError."""
+        with self.orm(write=True) as session:
+            yield Transaction(session)
+
+    @contextmanager
+    def orm(self, write: bool = False) -> Iterator[Session]:
+        """The session under a transaction, for the other files of this folder."""
+        engine = schema.for_writing(self.engine) if write else self.engine
         try:
-            with Session(self.engine, expire_on_commit=False) as session, session.begin():
-                yield Transaction(session)
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                _begin(session)
+                yield session
         except DBAPIError as error:
             raise DirectoryError(
                 f"{self.engine.url.database} cannot be used ({error.orig}) and nothing was changed; try again, and see "
@@ -184,9 +218,10 @@ class Directory:
             ) from error
 
     def session(self) -> OrmSession:
-        """A session for Flask-Security, which commits by itself; the caller closes it."""
-        return Session(self.engine, expire_on_commit=False)
+        """A session for Flask-Security, which begins and commits by itself; the caller closes it."""
+        return Session(self._patient, expire_on_commit=False)
 
     def close(self) -> None:
         """Let go of the file."""
         self.engine.dispose()
+        self._patient.dispose()

@@ -10,7 +10,7 @@ from typing import Any
 
 from flask_security.core import RoleMixin, UserMixin
 from flask_security.datastore import AsaList
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, false, text
 from sqlalchemy.ext.mutable import MutableList
 from sqlmodel import Field, Relationship, SQLModel
 
@@ -143,7 +143,9 @@ class Agent(DirectoryBase, table=True):
 
 
 class Target(DirectoryBase, table=True):
-    """Something to ping. Removed targets stay, so that old rounds keep their names. `probe` is JSON."""
+    """Something to ping. Removed targets stay, so that old rounds keep their names. `probe` is JSON;
+    `adopted`: it was there before its agent was approved, and stays when the agent goes.
+    """
 
     __tablename__ = "targets"
     __table_args__ = (
@@ -160,6 +162,7 @@ class Target(DirectoryBase, table=True):
     name: str = Field(max_length=253)
     address: str = Field(max_length=253)
     agent_no: int | None = Field(default=None, foreign_key="agents.no")
+    adopted: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     probe: str = Field(default="{}", max_length=400, sa_column_kwargs={"server_default": "{}"})
     created_ms: int = _ms()
     removed_ms: int | None = _ms(default=None)

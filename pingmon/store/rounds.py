@@ -56,6 +56,9 @@ class RoundStore(Protocol):
     def facts(self) -> StoreFacts:
         """Size and age, for metrics."""
 
+    def check(self) -> None:
+        """Raises StoreError where the file cannot be read."""
+
 
 class StoreError(Exception):
     """The database could not be read or written; nothing was committed."""
@@ -184,6 +187,11 @@ class SqliteRounds:
                 for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs").fetchall()
             ]
         return StoreFacts(size, min((ms for ms in oldest if ms is not None), default=None))
+
+    def check(self) -> None:
+        """See RoundStore."""
+        with self._reader() as db:
+            db.execute("SELECT 1 FROM epochs LIMIT 1").fetchall()
 
     def close(self) -> None:
         """Let go of the file."""

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -27,23 +27,47 @@ class SchemaError(Exception):
     """The file's schema is not the one this program knows; the text says what to do."""
 
 
-def open_engine(path: Path) -> Engine:
-    """An engine on one SQLite file: WAL, foreign keys, 5 s wait for another program's short transaction."""
-    path.touch(mode=0o600, exist_ok=True)
+def open_engine(path: Path, wait_s: float = 5.0) -> Engine:
+    """An engine on one SQLite file: WAL, foreign keys, `wait_s` of waiting inside C for another program's transaction.
+
+    Its transactions begin deferred; those of `for_writing(engine)` hold the write lock from their first statement on,
+    so that what they read stays true until they commit.
+    """
+    if not path.exists() or not path.stat().st_size:
+        _create(path)
     # No pool: a connection kept by one green thread would be handed to another in the middle of its transaction.
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": 5})
+    # No isolation level: the driver would begin a transaction at the first write only, after what decides it was read.
+    arguments = {"timeout": wait_s, "isolation_level": None}
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args=arguments)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
         prepare(connection)
 
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
     return engine
+
+
+def for_writing(engine: Engine) -> Engine:
+    """The same engine, for transactions that decide something."""
+    return engine.execution_options(writes=True)
+
+
+def _create(path: Path) -> None:
+    """A new file with the settings that live in the file itself; asking for them later would wait for every lock."""
+    path.touch(mode=0o600, exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only heeded before the first table
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
 
 
 def prepare(connection: sqlite3.Connection) -> None:
     """The settings every connection of ours has."""
-    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only heeded in a new file, before its first table
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA foreign_keys=ON")
 
@@ -71,7 +95,7 @@ def upgrade(engine: Engine, which: str) -> None:
 
 
 def _upgrade(engine: Engine, cfg: Config) -> None:
-    with engine.begin() as connection:
+    with for_writing(engine).begin() as connection:
         known = {script.revision for script in ScriptDirectory.from_config(cfg).walk_revisions()}
         current = MigrationContext.configure(connection).get_current_revision()
         if current is not None and current not in known:

@@ -123,6 +123,23 @@ def test_a_passphrase_nobody_can_use_yet_says_so(config_file: Path) -> None:
     assert "make one with --legacy" in pingmon(config_file, "passphrases", "create").stderr
 
 
+def test_no_command_makes_a_database_by_the_way(tmp_path: Path) -> None:
+    """A list asked for as root must not leave files that keep the server's own user out."""
+    config = tmp_path / "server.toml"
+    config.write_text(f'[server]\ndata_dir = "{tmp_path}/data"\n')
+
+    done = pingmon(config, "agents", "list")
+
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"pingmon: there is no database in {tmp_path}/data; start the server once, "
+        "or run `pingmon db upgrade` as its user\n",
+    )
+    assert not (tmp_path / "data").exists()
+    assert pingmon(config, "db", "upgrade").returncode == 0
+    assert pingmon(config, "agents", "list").returncode == 0
+
+
 def test_configuration_errors_have_their_own_code(tmp_path: Path) -> None:
     """78, as sysexits.h has it, so that a unit file need not restart for ever."""
     bad = tmp_path / "bad.toml"

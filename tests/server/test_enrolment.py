@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pingmon.services.bundle import Services
@@ -90,6 +92,46 @@ def test_a_known_agent_outlives_its_passphrase(services: Services, approve: Appr
     assert services.enrolment.greet(hello(secret, "early"), "192.0.2.1").agent_no == no
     services.enrolment.revoke_passphrase(secret.split("-")[1], "test")
     assert refusal(services, secret, hostname="early").code is ErrorCode.PASSPHRASE_REVOKED
+
+
+def test_revoking_a_passphrase_stops_who_uses_it(services: Services) -> None:
+    """The agent is told at once, by the same way as any other change of its state."""
+    secret = passphrase(services)
+    no = services.enrolment.greet(hello(secret), "192.0.2.1").agent_no
+    services.registry.approve("probe-1", "test")
+    heard: list[frozenset[int]] = []
+    services.registry.listeners.append(heard.append)
+
+    services.enrolment.revoke_passphrase(secret.split("-")[1], "test")
+
+    assert heard == [frozenset({no})]
+    assert services.enrolment.reply(no, 0)["code"] == ErrorCode.PASSPHRASE_REVOKED
+
+
+def test_a_host_that_changes_to_our_agent_joins_the_mesh(services: Services) -> None:
+    """A legacy client is nobody's target; the same host with a current agent is."""
+    secret = passphrase(services)
+    legacy = replace(hello(secret), epoch=None)
+    services.enrolment.greet(legacy, "192.0.2.1")
+    services.registry.approve("probe-1", "test")
+    assert services.registry.targets() == []
+
+    services.enrolment.greet(hello(secret), "192.0.2.1")
+
+    assert [t.name for t in services.registry.targets()] == ["probe-1"]
+
+
+def test_a_held_agent_does_not_move_its_target(services: Services) -> None:
+    """Whoever holds a passphrase cannot point the whole mesh at an address nobody has looked at."""
+    secret = passphrase(services)
+    services.enrolment.greet(hello(secret), "192.0.2.1")
+    services.registry.approve("probe-1", "test")
+
+    services.enrolment.greet(hello(secret, ip="198.51.100.1"), "198.51.100.1")
+    assert [t.address for t in services.registry.targets()] == ["192.0.2.1"]
+
+    services.registry.release("probe-1", "test")
+    assert [t.address for t in services.registry.targets()] == ["198.51.100.1"]
 
 
 @pytest.mark.parametrize(("claimed", "observed"), [("192.0.2.9", "192.0.2.1"), ("192.0.2.1", "192.0.2.9")])

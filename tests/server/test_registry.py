@@ -209,6 +209,17 @@ def test_replaced_sets_go_with_the_rounds_that_needed_them(
     assert last == [newest]
 
 
+def test_a_target_that_was_there_before_its_agent_stays(services: Services, approve: Approve) -> None:
+    """An operator's own target that became an agent's comes back to the operator when the agent goes."""
+    target = services.registry.add_target("probe-1", "192.0.2.1", "test")
+    agent = approve()
+    assert services.registry.target("probe-1").agent_id == agent.id
+
+    services.registry.delete(agent.id, "test")
+
+    assert [(t.id, t.name, t.agent_id) for t in services.registry.targets()] == [(target.id, "probe-1", None)]
+
+
 def test_every_decision_is_in_the_audit_table(services: Services, approve: Approve) -> None:
     """Who did what is written in the transaction that did it."""
     agent = approve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from array import array
 from pathlib import Path
 from typing import Any
@@ -108,23 +109,6 @@ def test_rounds_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, 
     store.close()
 
 
-def test_a_locked_directory_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another program that keeps the file is no reason for a traceback."""
-    real = schema.create_engine
-    monkeypatch.setattr(
-        schema, "create_engine", lambda url, **more: real(url, **more | {"connect_args": {"timeout": 0}})
-    )
-    directory = Directory(tmp_path / "pingmon.db")
-    other = sqlite3.connect(tmp_path / "pingmon.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-
-    with pytest.raises(DirectoryError, match=r"database is locked.*nothing was changed; try again"):  # noqa: SIM117
-        with directory.transaction() as tx:
-            tx.changed()
-    other.close()
-    directory.close()
-
-
 def test_reading_the_last_hour_touches_no_older_round(tmp_path: Path) -> None:
     """A start must not read a day of rounds for the sake of an hour: each agent's part is one range of the key."""
     store = SqliteRounds(tmp_path / "samples.db")
@@ -213,7 +197,7 @@ def test_retention_keeps_a_day(committing: Services, clock: FakeClock) -> None:
 def test_a_link_makes_one_admin_whoever_comes_at_once(services: Services) -> None:
     """Two requests in the same moment, in threads: one of them gets the account."""
     for number in range(3):
-        token, gate, made = services.accounts.create_link(1), threading.Barrier(2), []
+        token, gate, made = services.accounts.create_link(1, "test"), threading.Barrier(2), []
 
         def redeem(email: str, token: str = token, gate: threading.Barrier = gate, made: list[Any] = made) -> None:
             gate.wait()
@@ -226,3 +210,52 @@ def test_a_link_makes_one_admin_whoever_comes_at_once(services: Services) -> Non
             thread.join()
         assert sorted(user is None for user in made) == [False, True]
     assert len(services.accounts.users()) == 3
+
+
+def test_waiting_for_the_lock_lets_others_run(tmp_path: Path) -> None:
+    """A decision waits for another program's transaction outside of C, then happens; what it read is still true."""
+    directory = Directory(tmp_path / "pingmon.db")
+    other = sqlite3.connect(tmp_path / "pingmon.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    decided: list[float] = []
+
+    def decide() -> None:
+        with directory.transaction() as tx:
+            tx.changed()
+        decided.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=decide)
+    thread.start()
+    with directory.reading() as tx:
+        assert tx.revision() == 0
+    time.sleep(0.3)
+    assert decided == []
+    other.execute("INSERT INTO directory_revision VALUES (1, 41)")
+    other.execute("COMMIT")
+    thread.join(5)
+
+    assert decided[0] >= 0.3
+    with directory.reading() as tx:
+        assert tx.revision() == 42
+    other.close()
+    directory.close()
+
+
+def test_a_lock_that_never_goes_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while the decision fails with what to do, and nothing of it is left."""
+    monkeypatch.setattr("pingmon.store.directory.LOCK_WAIT_S", 0.1)
+    directory = Directory(tmp_path / "pingmon.db")
+    other = sqlite3.connect(tmp_path / "pingmon.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with (
+        pytest.raises(DirectoryError, match=r"database is locked.*nothing was changed; try again"),
+        directory.transaction(),
+    ):
+        pass
+
+    other.close()
+    with directory.transaction() as tx:
+        tx.changed()
+    directory.close()

@@ -107,7 +107,7 @@ class Site:
 
     def link(self) -> str:
         """The path of a fresh one-time link."""
-        return "/welcome/" + self.application.services.accounts.create_link(self.clock.now_ms)
+        return "/welcome/" + self.application.services.accounts.create_link(self.clock.now_ms, "test")
 
     def passphrase(self, label: str = "site A") -> str:
         """The clear text of a plain passphrase."""
