@@ -11,16 +11,16 @@ from __future__ import annotations
 import errno
 import secrets
 import select
-import socket
-import struct
 import threading
 import time
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from .addresses import Addresses
 from .icmp import FamilyUnavailableError
 from .lane import Lane
+from .losses import Losses
 from .mmsg import require_64_bit
 from .plan import Health, Plan, Probed, Refusal, Tally
 from .wire.contract import Outcome
@@ -34,18 +34,7 @@ _EXTRA_TICKS = 20  # after the window, for what the kernel had no room for
 _STEP_NS = 5_000_000
 _SUSPENDED_NS = 100_000_000
 _STAMPING_STARTS_S = 0.02  # the kernel turns time stamping on in a worker; the first stamps would be read-time ones
-_RENEW_AFTER_LOST = 5  # rounds in a row that a target is lost before another id is tried
 _RENEW_APART_S, _RENEW_EVERY_S = 60.0, 4 * 3600.0
-
-
-@dataclass
-class _Targets:
-    """A plan's addresses, sorted into families. `places[v][n]`: where in the plan the n-th of version v stands."""
-
-    addresses: Sequence[str | None]
-    blank: array[int]
-    unusable: int = 0
-    places: dict[int, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,8 +58,8 @@ class EchoEngine:
         self._lanes = _open_lanes(self.tally)
         self._active: list[Lane] = []  # those with targets
         self._round_no = 0
-        self._targets = _Targets((), array("i"))
-        self._lost: dict[int, int] = {}
+        self._targets = Addresses((), ())
+        self._losses = Losses()
         self._renewed = _boot()
         time.sleep(_STAMPING_STARTS_S)
 
@@ -107,34 +96,22 @@ class EchoEngine:
         """Lay the packets out anew if the addresses are not those of the round before."""
         if addresses is self._targets.addresses or addresses == self._targets.addresses:
             return
-        targets = _Targets(addresses, array("i", [Outcome.NOT_SENT]) * len(addresses))
-        names: dict[int, list[bytes]] = {version: [] for version in self._lanes}
-        targets.places = {version: [] for version in self._lanes}
-        for index, address in enumerate(addresses):
-            if address is None:
-                targets.blank[index] = Outcome.UNRESOLVED
-                continue
-            version, name = _socket_address(address)
-            if version in names:
-                names[version].append(name)
-                targets.places[version].append(index)
-            else:
-                targets.unusable += 1
+        self._targets = targets = Addresses(addresses, tuple(self._lanes))
+        self._losses = Losses()
         for version, lane in self._lanes.items():
-            lane.load(names[version])
-        self._targets, self._lost = targets, {}
-        self._active = [lane for version, lane in self._lanes.items() if names[version]]
+            lane.load(targets.names[version])
+        self._active = [lane for version, lane in self._lanes.items() if targets.names[version]]
 
     def _renew_if_due(self) -> None:
         """Take other ids every few hours, and where a target that is lost may be stuck in a firewall's table."""
         age = _boot() - self._renewed
-        stuck = any(n >= _RENEW_AFTER_LOST for n in self._lost.values())
-        if age > _RENEW_EVERY_S or (stuck and age > _RENEW_APART_S):
-            for lane in self._lanes.values():
-                lane.renew()
-            self._renewed = _boot()
-            self._lost = {place: -1 for place, n in self._lost.items() if n >= _RENEW_AFTER_LOST or n < 0}
-            self.tally.identities += 1
+        if age < _RENEW_APART_S or (age < _RENEW_EVERY_S and not self._losses.stuck):
+            return
+        for lane in self._lanes.values():
+            lane.renew()
+        self._renewed = _boot()
+        self._losses.tried()
+        self.tally.identities += 1
 
     # -- sending --
 
@@ -168,7 +145,8 @@ class EchoEngine:
 
     def _send_rest(self) -> None:
         for _ in range(_EXTRA_TICKS):
-            if all([lane.send_to(lane.flight.count) for lane in self._active]) or self._stop.wait(_TICK_S):
+            waiting = [lane for lane in self._active if not lane.send_to(lane.flight.count)]
+            if not waiting or self._stop.wait(_TICK_S):
                 return
             for lane in self._active:
                 lane.drain()
@@ -222,7 +200,7 @@ class EchoEngine:
         )
 
     def _finish(self, plan: Plan, started_ms: int, before: _Clocks, lateness: float) -> Probed:
-        health, tally = self._health(before, lateness), self.tally
+        health = self._health(before, lateness)
         samples = array("i", self._targets.blank)
         refusals: dict[int, Refusal] = {}
         unstamped = 0
@@ -238,14 +216,14 @@ class EchoEngine:
             refusals |= {places[place]: refusal for place, (_, refusal) in lane.flight.errors.items()}
         health = replace(health, unstamped=unstamped)
         self._count(health)
-        self._watch_losses(samples, health)
+        if not health.blind:
+            self._losses.observe(samples)
         return Probed(samples=samples, started_ms=started_ms, disturbed=health.blind, health=health, refusals=refusals)
 
     def _outcomes(self, lane: Lane, timeout_s: float, health: Health) -> list[int]:
         """One per target of the lane. After a step of the clock no RTT can be trusted."""
         missing = Outcome.NOT_PROBED if health.blind else Outcome.TIMEOUT
-        unsent = Outcome.NOT_PROBED
-        values, late = lane.flight.outcomes(int(timeout_s * 1_000_000), int(missing), int(unsent))
+        values, late = lane.flight.outcomes(int(timeout_s * 1_000_000), missing)
         if health.clock_step:
             return [int(Outcome.NOT_PROBED) if value >= 0 else value for value in values]
         self.tally.late += late
@@ -260,17 +238,6 @@ class EchoEngine:
         if self._targets.unusable:
             errors = tally.send_errors
             errors[errno.EAFNOSUPPORT] = errors.get(errno.EAFNOSUPPORT, 0) + self._targets.unusable
-
-    def _watch_losses(self, samples: array[int], health: Health) -> None:
-        """Count for how many rounds in a row each target is lost; -1: other ids were tried already."""
-        if health.blind:
-            return
-        if not samples or min(samples) >= 0:
-            self._lost = {}
-            return
-        known = self._lost
-        lost = [index for index, sample in enumerate(samples) if sample == Outcome.TIMEOUT]
-        self._lost = {index: -1 if (n := known.get(index, 0)) < 0 else n + 1 for index in lost}
 
 
 def _boot() -> float:
@@ -289,20 +256,3 @@ def _open_lanes(tally: Tally) -> dict[int, Lane]:
         except FamilyUnavailableError:
             continue  # `families` shows it, and each target of that family is NOT_SENT
     return lanes
-
-
-def _socket_address(address: str) -> tuple[int, bytes]:
-    """(IP version, struct sockaddr); version 0, which no lane has, for an address this host cannot use."""
-    scope = 0
-    if "%" in address:
-        try:
-            found = socket.getaddrinfo(address, None, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0]
-        except OSError:
-            return 0, b""  # a zone that names no interface here, say
-        address, scope = address.partition("%")[0], int(found[4][3])
-    try:
-        if ":" in address:
-            return 6, struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, socket.inet_pton(socket.AF_INET6, address), scope)
-        return 4, struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_pton(socket.AF_INET, address))
-    except OSError:
-        return 0, b""

@@ -83,10 +83,10 @@ class Flight:
         """A router said that this probe cannot arrive; a reply that comes all the same still wins."""
         self.errors.setdefault(place, (outcome, refusal))
 
-    def outcomes(self, timeout_us: int, missing: Outcome, unsent: Outcome) -> tuple[list[int], int]:
+    def outcomes(self, timeout_us: int, missing: int) -> tuple[list[int], int]:
         """RTT in us or an Outcome for each place, and how many replies took longer than the timeout.
 
-        `missing` is the name of what got no answer in time, `unsent` of what there was no time to send.
+        `missing`: the Outcome of what got no answer in time. What was never tried to send is not probed.
         """
         self._guess_missing_stamps()
         columns = zip(self.came_s, self.came_ns, self.sent_s, self.sent_ns, strict=True)
@@ -103,7 +103,7 @@ class Flight:
         for place, (outcome, _) in self.errors.items():
             if not self.came_s[place]:
                 found[place] = outcome
-        found[self.next :] = [unsent] * (self.count - self.next)
+        found[self.next :] = [Outcome.NOT_PROBED] * (self.count - self.next)
         return found, late
 
     def _guess_missing_stamps(self) -> None:

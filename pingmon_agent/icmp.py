@@ -16,7 +16,7 @@ import struct
 
 from icmplib import ICMPSocketError, ICMPv4Socket, ICMPv6Socket, SocketPermissionError
 
-from .packet import V4, V6, Format
+from .packet import V4, V6
 
 PERMISSION_HELP = (
     "no permission to send ICMP: run the agent with CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW), "
@@ -89,7 +89,8 @@ class EchoSocket:
             for kind in wanted:
                 words[kind >> 5] &= ~(1 << (kind & 31))
             self._sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("@8I", *words))
-        program = b"".join(struct.pack("@HBBI", *line) for line in (_bpf4 if self.format is V4 else _bpf6)(self.identity))
+        lines = _bpf4(self.identity) if self.format is V4 else _bpf6(self.identity)
+        program = b"".join(struct.pack("@HBBI", *line) for line in lines)
         keep = ctypes.create_string_buffer(program, len(program))
         pointer = struct.pack("@HP", len(program) // 8, ctypes.addressof(keep))
         self._sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)

@@ -40,6 +40,9 @@ class Lane:
         self._reader = Reader(sock, self._tally)
         self._most_unread = min(_MOST_UNREAD, sock.room)
         self._chunk = _LONGEST_CALL
+        self._again: list[int] = []
+        self._unread = self._tries = 0
+        self._doubtful = False  # whether the number of the next transmit stamp is
         self.load(self._names)
 
     def load(self, names: Sequence[bytes]) -> None:
@@ -69,8 +72,7 @@ class Lane:
         self._packets.renumber(key, salt)
         self.flight = Flight(key, salt, len(self._names))
         self._reader.begin(self.flight, self._packets, self._addresses)
-        self._again: list[int] = []
-        self._unread = self._tries = 0
+        self._again, self._unread, self._tries = [], 0, 0
         self._restart_stamps()
 
     def drain(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import struct
 import sys
 from array import array
 from collections.abc import Sequence
@@ -99,8 +100,9 @@ class Inbox:
 
     def column(self, at: int, code: str) -> memoryview:
         """The field of type `code` (as in `array`) at byte `at` of each slot; `at` is a multiple of its size."""
-        size = array(code).itemsize
-        return self._bytes.cast(code)[at // size :: _STRIDE // size]
+        size = struct.calcsize(code)
+        words: memoryview[int] = self._bytes.cast(code)  # type: ignore[call-overload]  # asks for a literal
+        return words[at // size :: _STRIDE // size]
 
     def name(self, slot: int) -> bytes:
         """The socket address that came with a message."""

@@ -103,7 +103,7 @@ def round_key(secret: bytes, number: int) -> int:
 
 
 def places_of(sequence: int, salt: int, count: int) -> range:
-    """The places whose packet has this sequence number in a round with this salt: more than one above 65,536 targets."""
+    """The places whose packet has this sequence number in a round with this salt (many above 65,536 targets)."""
     return range((sequence - salt) & 0xFFFF, count, 0x10000)
 
 

@@ -49,9 +49,6 @@ class Refusal:
     sender: str
 
 
-
-
-
 @dataclass(frozen=True, kw_only=True)
 class Probed:
     """The outcome of a round: one int32 per target, RTT in us or an Outcome; `refusals` by place in the plan."""
