@@ -26,7 +26,7 @@ from .plan import Health, Plan, Probed, Refusal, Tally
 from .wire.contract import Outcome
 
 _TICK_S = 0.05
-_SMALLEST_TICK = 16  # probes: waking up costs more than sending a few
+_SMALLEST_TICK = 8  # probes: waking up costs more than sending a few
 _READ_EVERY_S = 0.25
 _GATHER_S = 0.05
 _LONGEST_WAIT_S = 0.2  # how soon a stop is noticed
@@ -135,10 +135,10 @@ class EchoEngine:
         return worst
 
     def _ticks(self, window_s: float) -> int:
-        """At least as many as the receive buffer needs, at most as many as 50 ms allow, none for a few probes."""
+        """At least as many as the receive buffer needs, at most as many as 50 ms each allow, few for few probes."""
         ticks = 1
         for lane in self._active:
-            wanted = min(int(window_s / _TICK_S), lane.flight.count // _SMALLEST_TICK)
+            wanted = min(int(window_s / _TICK_S), -(-lane.flight.count // _SMALLEST_TICK))
             needed = -(-lane.flight.count // lane.per_tick) if window_s > 0 else 1
             ticks = max(ticks, wanted, needed)
         return ticks

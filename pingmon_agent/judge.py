@@ -36,7 +36,7 @@ class Judge:
         is4 = self._format is V4
         self._address = slice(4, 8) if is4 else slice(8, 24)  # of a socket address
         self.recverr = (socket.IPPROTO_IP, IP_RECVERR) if is4 else (socket.IPPROTO_IPV6, IPV6_RECVERR)
-        self._flight = self._before = Flight(0, 0, 0)
+        self._flight = self._before = Flight(-1, 0, 0)
         self._older: deque[int] = deque(maxlen=_REMEMBERED_KEYS)
         self._checks = self._names = memoryview(b"")
         self._stride = 0

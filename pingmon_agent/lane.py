@@ -54,7 +54,7 @@ class Lane:
         self._addresses = mmsg.packed(stride, names)
         size = 16 if self.version == 4 else 28
         self._outbox = mmsg.Outbox(self._packets.words, PACKET_BYTES, self._addresses, size, stride)
-        self.flight = Flight(0, 0, len(names))
+        self.flight = Flight(-1, 0, len(names))
 
     def renew(self) -> None:
         """Go on under another id, on a fresh socket: a firewall may be stuck with the old one."""

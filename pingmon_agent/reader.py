@@ -67,7 +67,7 @@ class Reader:
         ]
         self._ramp = mmsg.ramp("I", SLOTS)
         self._zeros = constant("q", 0)
-        self._flight = Flight(0, 0, 0)
+        self._flight = Flight(-1, 0, 0)
         self._packets: Packets | None = None
 
     def begin(self, flight: Flight, packets: Packets, names: array[int]) -> None:
