@@ -79,7 +79,7 @@ class Ring:
             for place in range(first, len(self._kept)):
                 candidate = self._kept[place].round
                 samples += len(candidate.samples)
-                size += _ROUND_BYTES + len(str(candidate.samples.tolist())) - max(0, len(candidate.samples) - 1)
+                size += _ROUND_BYTES + _size_at_most(candidate.samples)
                 if rounds and (len(rounds) >= limits.rounds or samples > limits.samples or size > limits.bytes - 256):
                     break
                 rounds.append(candidate)
@@ -118,3 +118,10 @@ class Ring:
             self._samples -= len(gone.samples)
             if gone.seq > self._acked:
                 self.dropped += len(gone.samples)
+
+
+def _size_at_most(samples: array[int]) -> int:
+    """Bytes as a list of numbers in compact JSON, if each were as long as the longest."""
+    if not samples:
+        return 2
+    return 2 + len(samples) * (1 + max(len(str(max(samples))), len(str(min(samples)))))
