@@ -21,7 +21,7 @@ from typing import Any
 from .capture import Capture, Trip
 from .facts import machine, percentile, publish, version_of
 from .ours import OurAgent
-from .peers import find, fping_command, icmplib_program, running
+from .peers import NoFiguresError, find, fping_command, icmplib_program, need, running
 from .world import World, addresses, busy_loops
 
 PATHS, LOADS = ("0ms", "20ms"), ("idle", "loaded")
@@ -83,9 +83,7 @@ def _in_order(times: Mapping[str, Sequence[str]], trips: Trips) -> list[float]:
 
 def ping(world: World, _: Path, targets: list[str], captured: Callable[[], Trips]) -> list[float]:
     """A hundred ping(8) at once, as scripts do it."""
-    program = find("ping")
-    if program is None:
-        raise FileNotFoundError("ping is missing; run `sh .ci/setup.sh peers` or install the package iputils-ping")
+    program = need("ping", "iputils-ping")
     times: dict[str, list[str]] = {}
     for _round in range(ROUNDS):
         children = [
@@ -141,7 +139,7 @@ def run_pass(world: World, capture: Capture, count: int, load: str, skip: set[st
                 try:
                     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
                         found = run(world, Path(folder), addresses(path, count), capture.trips)
-                except FileNotFoundError as err:
+                except NoFiguresError as err:
                     skip.add(name)
                     print(f"note: no figures for {name}: {err}", flush=True)
                     continue

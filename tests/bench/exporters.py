@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import http.client
 import re
+import subprocess
 import threading
 import time
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from .facts import cpu_ns, memory_mib
 from .ours import Measured
-from .peers import find, running
+from .peers import NoFiguresError, need, running
 from .world import World
 
 _SMOKEPING_PORT, _BLACKBOX_PORT = 9374, 9115
 _INTERVAL_S = 5.0
 _AT_ONCE = 64  # probes that the caller of blackbox_exporter keeps going, as a large Prometheus would
 _MODULES = "modules: {icmp: {prober: icmp, timeout: 2s, icmp: {preferred_ip_protocol: ip4}}}\n"
-_UP_S = 10.0
+_UP_S = 60.0
 
 
 def smokeping_prober(world: World, folder: Path, addresses: list[str], rounds: int) -> Measured:
@@ -31,10 +33,10 @@ def smokeping_prober(world: World, folder: Path, addresses: list[str], rounds: i
     hosts = "".join(f"    - {address}\n" for address in addresses)
     config.write_text(f"targets:\n- interval: 5s\n  network: ip4\n  protocol: icmp\n  size: 56\n  hosts:\n{hosts}")
     listen = f"--web.listen-address=127.0.0.1:{_SMOKEPING_PORT}"
-    command = [_need("prometheus-smokeping-prober"), f"--config.file={config}", listen]
+    command = [need("prometheus-smokeping-prober"), f"--config.file={config}", listen]
     found = Measured()
     with (folder / "smokeping.log").open("w") as log, running(world, command, stderr=log, stdout=log) as child:
-        _wait_up(world, _SMOKEPING_PORT)
+        _wait_up(world, child, _SMOKEPING_PORT)
         time.sleep(_INTERVAL_S)
         before = _requests_and_replies(world)
         began, used = time.monotonic(), cpu_ns(child.pid)
@@ -62,10 +64,10 @@ def blackbox_exporter(world: World, folder: Path, addresses: list[str], rounds: 
     config = folder / "blackbox.yml"
     config.write_text(_MODULES)
     listen = f"--web.listen-address=127.0.0.1:{_BLACKBOX_PORT}"
-    command = [_need("prometheus-blackbox-exporter"), f"--config.file={config}", listen]
+    command = [need("prometheus-blackbox-exporter"), f"--config.file={config}", listen]
     found = Measured()
     with (folder / "blackbox.log").open("w") as log, running(world, command, stderr=log, stdout=log) as child:
-        _wait_up(world, _BLACKBOX_PORT)
+        _wait_up(world, child, _BLACKBOX_PORT)
         world.near.run(lambda: _probe_all(addresses[:_AT_ONCE]))
         for _ in range(rounds):
             before = cpu_ns(child.pid)
@@ -105,7 +107,7 @@ def _probe_all(addresses: list[str]) -> int:
 
 
 def _get(port: int, path: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", path)
         return connection.getresponse().read().decode()
@@ -113,20 +115,13 @@ def _get(port: int, path: str) -> str:
         connection.close()
 
 
-def _wait_up(world: World, port: int) -> None:
+def _wait_up(world: World, child: subprocess.Popen[Any], port: int) -> None:
     deadline = time.monotonic() + _UP_S
     while True:
         try:
             world.near.run(lambda: _get(port, "/metrics"))
             return
-        except ConnectionRefusedError:
-            if time.monotonic() > deadline:
-                raise
+        except OSError as err:
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise NoFiguresError(f"it does not answer on port {port} within {_UP_S:.0f} s ({err})") from None
             time.sleep(0.1)
-
-
-def _need(program: str) -> str:
-    found = find(program)
-    if found is None:
-        raise FileNotFoundError(f"{program} is missing; run `sh .ci/setup.sh peers` or install the package {program}")
-    return found

@@ -20,6 +20,11 @@ from .facts import cpu_ns, memory_mib
 from .ours import Measured
 from .world import ROOT, World, end
 
+
+class NoFiguresError(Exception):
+    """A peer is not here or does not run; the text says what to do, and the bench goes on without it."""
+
+
 _FETCHED = ROOT / "build" / "peers"
 WINDOW_S = 1.0  # the agent's default probe.window_ms
 _PACED_PERIOD_S, _BURST_PERIOD_S = 2.5, 2.0
@@ -31,6 +36,16 @@ def find(program: str) -> str | None:
         if (path := _FETCHED / folder / program).exists():
             return str(path)
     return shutil.which(program)
+
+
+def need(program: str, package: str = "") -> str:
+    """The same, or NoFiguresError."""
+    found = find(program)
+    if found is None:
+        raise NoFiguresError(
+            f"{program} is missing; run `sh .ci/setup.sh peers` or install the package {package or program}"
+        )
+    return found
 
 
 @contextmanager
@@ -54,12 +69,20 @@ def fping_burst(world: World, folder: Path, addresses: list[str], rounds: int) -
 
 def fping_command(addresses: list[str], folder: Path, count: int, pause_ms: float, period_s: float) -> list[str]:
     """`count` rounds, quiet, with each round trip in the summary."""
-    fping = find("fping")
-    if fping is None:
-        raise FileNotFoundError("fping is missing; run `sh .ci/setup.sh peers` or install the package fping")
     targets = folder / "fping.targets"
     targets.write_text("\n".join(addresses) + "\n")
-    return [fping, "-q", "-C", str(count), "-p", f"{period_s * 1000:g}", "-i", f"{pause_ms:g}", "-f", str(targets)]
+    return [
+        need("fping"),
+        "-q",
+        "-C",
+        str(count),
+        "-p",
+        f"{period_s * 1000:g}",
+        "-i",
+        f"{pause_ms:g}",
+        "-f",
+        str(targets),
+    ]
 
 
 def _fping(world: World, folder: Path, addresses: list[str], rounds: int, pause_ms: float, period_s: float) -> Measured:

@@ -21,7 +21,7 @@ from typing import Any
 from .exporters import blackbox_exporter, smokeping_prober
 from .facts import machine, publish, spread, version_of
 from .ours import Measured, OurAgent
-from .peers import find, fping_burst, fping_paced, icmplib_all, icmplib_default
+from .peers import NoFiguresError, find, fping_burst, fping_paced, icmplib_all, icmplib_default
 from .world import World, addresses
 
 Runner = Callable[[World, Path, list[str], int], Measured]
@@ -99,15 +99,14 @@ Cells = dict[tuple[str, int, str], Cell]
 
 
 def run_pass(world: World, sizes: list[int], everybody: list[Contestant], cells: Cells) -> None:
-    """Every program once at every size behind every path; what is not installed is noted once and left out."""
+    """Every program once at every size behind every path; what does not run is noted and left out."""
     for size in sizes:
         for path in PATHS:
             for one in [one for one in everybody if path in one.paths and size <= one.largest]:
                 try:
                     measured = _once(world, one.run, addresses(path, size), one.rounds)
-                except FileNotFoundError as err:
-                    everybody.remove(one)
-                    print(f"note: no figures for {one.key}: {err}", flush=True)
+                except NoFiguresError as err:
+                    print(f"note: no figures for {one.key} with {size} targets: {err}", flush=True)
                     continue
                 cell = cells.setdefault((one.key, size, path), Cell())
                 cell.add(measured)
