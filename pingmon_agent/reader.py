@@ -24,6 +24,7 @@ from .plan import Tally
 _MSG_ERRQUEUE = 0x2000
 _STAMP_CONTROL = 64  # header and three times of two words
 _ORIGIN_STAMP_WORD = int(struct.unpack("=I", bytes([ORIGIN_STAMP, 0, 0, 0]))[0])
+_Rule = tuple[memoryview, memoryview]  # a column, and what it should be
 _TRIES = 64  # a pending error comes out once, in place of messages
 
 
@@ -44,9 +45,12 @@ class Reader:
         body, second = inbox.body_at, CONTROL_AT + _STAMP_CONTROL
         self._seconds, self._nanos = inbox.column(CONTROL_AT + 16, "q"), inbox.column(CONTROL_AT + 24, "q")
         self._stamp_keys = inbox.column(second + 28, "I")
-        self._check, self._key = inbox.column(body + CHECK_AT, "Q"), inbox.column(body + KEY_AT, "Q")
-        self._place = inbox.column(body + PLACE_AT, "I")
-        self._sources = [inbox.column(at, "Q") for at in ((0, 8) if is4 else (8, 16))]
+        self._place, self._key = inbox.column(body + PLACE_AT, "I"), inbox.column(body + KEY_AT, "Q")
+        # What differs by target and must be as we know it: the check word, and the address in one or two words.
+        own = [body + CHECK_AT, 0] if is4 else [body + CHECK_AT, 8, 16]
+        self._theirs = [inbox.column(at, "Q") for at in own]
+        self._known: list[array[int]] = []
+        self._known_views: list[memoryview] = []
         stamped = [
             (inbox.column(CONTROL_AT, "Q"), constant("Q", _STAMP_CONTROL)),
             (inbox.column(CONTROL_AT + 8, "Q"), constant("Q", _word(socket.SOL_SOCKET, SO_TIMESTAMPING))),
@@ -57,8 +61,8 @@ class Reader:
             (inbox.control_lengths, constant("Q", _STAMP_CONTROL)),
             (inbox.lengths, constant("I", prefix + PACKET_BYTES)),
             (inbox.column(body, "H"), constant("H", int(struct.unpack("=H", bytes([sock.format.reply, 0]))[0]))),
+            *((inbox.column(body + PAD_AT + n, "Q"), constant("Q", word)) for n, word in _words(PAD)),
         ]
-        self._pads = [(inbox.column(body + PAD_AT + n, "Q"), constant("Q", w)) for n, w in _words(PAD)]
         self._stamp_shape = [
             *stamped,
             (inbox.control_lengths, constant("Q", _STAMP_CONTROL + (48 if is4 else 64))),
@@ -76,8 +80,10 @@ class Reader:
         first, stride = (0, 2) if self._sock.format is V4 else (1, 4)
         self._judge.begin(flight, packets.checks, names, stride * 8)
         if packets is not self._packets:
-            self._packets, self._checks = packets, memoryview(packets.checks)
-            self._asked = [memoryview(names)[first + n :: stride] for n in (0, 1)]
+            self._packets = packets
+            # Arrays are quicker to look one value up in, views to compare many.
+            self._known = [packets.checks, *(names[first + n :: stride] for n in range(len(self._theirs) - 1))]
+            self._known_views = [memoryview(known) for known in self._known]
             self._ramp = mmsg.ramp("I", packets.count + SLOTS)
         self._key_now = constant("Q", flight.key)
 
@@ -109,58 +115,91 @@ class Reader:
     # -- transmit stamps --
 
     def _take_stamps(self, count: int) -> None:
-        flight, keys = self._flight, self._stamp_keys[:count]
+        begin = 0
+        for odd in (*self._misshapen(0, count, self._stamp_shape), count):
+            while begin < odd:
+                begin += self._take_run(begin, odd)
+            if odd < count:
+                self._judge.from_error_queue(odd)
+            begin = odd + 1
+
+    def _take_run(self, begin: int, end: int) -> int:
+        """Take over stamps from slot `begin` on whose probes left one after the other: how many."""
+        flight, keys = self._flight, self._stamp_keys[begin:end]
         key = keys[0]
         place, known = flight.place_of_key(key)
-        in_order = known >= count and key + count <= len(self._ramp) and keys == self._ramp[key : key + count]
-        if in_order and all(column[:count] == right[:count] for column, right in self._stamp_shape):
-            flight.sent_s_view[place : place + count] = self._seconds[:count]
-            flight.sent_ns_view[place : place + count] = self._nanos[:count]
-            return
-        for slot in range(count):
-            self._judge.from_error_queue(slot)
+        count = min(known, end - begin)
+        if not count or key + count > len(self._ramp) or keys[:count] != self._ramp[key : key + count]:
+            self._judge.from_error_queue(begin)
+            return 1
+        flight.sent_s_view[place : place + count] = self._seconds[begin : begin + count]
+        flight.sent_ns_view[place : place + count] = self._nanos[begin : begin + count]
+        return count
 
     # -- replies --
 
     def _take_replies(self, count: int) -> None:
+        misshapen = self._misshapen(0, count, self._reply_shape)
+        if misshapen or not (self._take_in_order(count) or self._take_shuffled(count)):
+            for slot in self._take_one_by_one(count, misshapen):
+                self._judge.message(slot)
+
+    def _take_in_order(self, count: int) -> bool:
+        """Whether the batch was all right and in the order of the targets."""
         flight, first = self._flight, self._place[0]
         end = first + count
-        shaped = all(column[:count] == right[:count] for column, right in self._reply_shape)
-        padded = all(column[:count] == right[:count] for column, right in self._pads)
         if (
-            shaped
-            and padded
-            and end <= flight.count
-            and self._place[:count] == self._ramp[first:end]
-            and self._key[:count] == self._key_now[:count]
-            and self._check[:count] == self._checks[first:end]
-            and all(came[:count] == asked[first:end] for came, asked in zip(self._sources, self._asked, strict=True))
-            and flight.came_s_view[first:end] == self._zeros[:count]
+            end > flight.count
+            or self._place[:count] != self._ramp[first:end]
+            or self._key[:count] != self._key_now[:count]
+            or any(a[:count] != b[first:end] for a, b in zip(self._theirs, self._known_views, strict=True))
+            or flight.came_s_view[first:end] != self._zeros[:count]
         ):
-            flight.came_s_view[first:end] = self._seconds[:count]
-            flight.came_ns_view[first:end] = self._nanos[:count]
-            flight.answered += count
-            return
-        if not padded:
-            odd: list[int] = list(range(count))
-        else:
-            odd = self._take_one_by_one(count, shaped)
-        for slot in odd:
-            self._judge.message(slot)
+            return False
+        flight.came_s_view[first:end] = self._seconds[:count]
+        flight.came_ns_view[first:end] = self._nanos[:count]
+        flight.answered += count
+        return True
 
-    def _take_one_by_one(self, count: int, shaped: bool) -> list[int]:
+    def _take_shuffled(self, count: int) -> bool:
+        """Whether the batch was all right, in whatever order."""
+        flight, places = self._flight, self._place[:count].tolist()
+        came_s, came_ns = flight.came_s, flight.came_ns
+        if (
+            max(places) >= flight.count
+            or self._key[:count] != self._key_now[:count]
+            or any(
+                list(map(known.__getitem__, places)) != theirs[:count].tolist()
+                for theirs, known in zip(self._theirs, self._known, strict=True)
+            )
+            or len(set(places)) < count
+            or any(map(came_s.__getitem__, places))
+        ):
+            return False
+        for place, seconds, nanos in zip(
+            places, self._seconds[:count].tolist(), self._nanos[:count].tolist(), strict=True
+        ):
+            came_s[place], came_ns[place] = seconds, nanos
+        flight.answered += count
+        return True
+
+    def _take_one_by_one(self, count: int, misshapen: list[int]) -> list[int]:
         """Take over what is right; returns the slots of the rest."""
         flight, came_s, came_ns = self._flight, self._flight.came_s, self._flight.came_ns
-        checks, (asked, asked2), key_now, known = self._checks, self._asked, flight.key, flight.count
+        key_now, known, (checks, asked, asked2) = flight.key, flight.count, (*self._known, self._known[-1])[:3]
+        check_column, source_column, source2_column = (*self._theirs, self._theirs[-1])[:3]
         odd = []
+        shaped = [True] * count
+        for slot in misshapen:
+            shaped[slot] = False
         rows = zip(
             range(count),
-            [True] * count if shaped else self._well_shaped(count),
+            shaped,
             self._key[:count].tolist(),
             self._place[:count].tolist(),
-            self._check[:count].tolist(),
-            self._sources[0][:count].tolist(),
-            self._sources[1][:count].tolist(),
+            check_column[:count].tolist(),
+            source_column[:count].tolist(),
+            source2_column[:count].tolist(),
             self._seconds[:count].tolist(),
             self._nanos[:count].tolist(),
             strict=True,
@@ -181,9 +220,14 @@ class Reader:
         flight.answered += count - len(odd)
         return odd
 
-    def _well_shaped(self, count: int) -> list[bool]:
-        columns = [map(right[0].__eq__, column[:count].tolist()) for column, right in self._reply_shape]
-        return list(map(all, zip(*columns, strict=True)))
+    def _misshapen(self, begin: int, end: int, shape: list[_Rule]) -> list[int]:
+        """The slots that differ from what a batch should look like, by halving."""
+        if all(column[begin:end] == right[begin:end] for column, right in shape):
+            return []
+        if end - begin == 1:
+            return [begin]
+        middle = (begin + end) // 2
+        return self._misshapen(begin, middle, shape) + self._misshapen(middle, end, shape)
 
 
 def _words(data: bytes) -> Iterator[tuple[int, int]]:
