@@ -32,6 +32,7 @@ _GATHER_S = 0.05
 _LONGEST_WAIT_S = 0.2  # how soon a stop is noticed
 _EXTRA_TICKS = 20  # after the window, for what the kernel had no room for
 _STEP_NS = 5_000_000
+_LOOKS, _LOOK_NS = 10, 100_000
 _SUSPENDED_NS = 100_000_000
 _STAMPING_STARTS_S = 0.02  # the kernel turns time stamping on in a worker; the first stamps would be read-time ones
 _RENEW_APART_S, _RENEW_EVERY_S = 60.0, 4 * 3600.0
@@ -245,7 +246,14 @@ def _boot() -> float:
 
 
 def _clock_offset_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    """Wall clock minus boot clock. Interrupted between its looks at them it looks again, or it would see a step."""
+    for _ in range(_LOOKS):
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        real = time.time_ns()
+        after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if after - before < _LOOK_NS:
+            break
+    return real - (before + after) // 2
 
 
 def _open_lanes(tally: Tally) -> dict[int, Lane]:
