@@ -186,9 +186,8 @@ class EchoEngine:
     # -- results --
 
     def _clocks(self) -> _Clocks:
-        boot, monotonic = time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         dropped = sum(lane.socket.overflow for lane in self._active)
-        return _Clocks(_clock_offset_ns(), boot - monotonic, dropped)
+        return _Clocks(_clock_offset_ns(), _suspended_ns(), dropped)
 
     def _health(self, before: _Clocks, lateness: float) -> Health:
         after = self._clocks()
@@ -224,7 +223,7 @@ class EchoEngine:
     def _outcomes(self, lane: Lane, timeout_s: float, health: Health) -> list[int]:
         """One per target of the lane. After a step of the clock no RTT can be trusted."""
         missing = Outcome.NOT_PROBED if health.blind else Outcome.TIMEOUT
-        values, late = lane.flight.outcomes(int(timeout_s * 1_000_000), missing)
+        values, late = lane.outcomes(int(timeout_s * 1_000_000), missing)
         if health.clock_step:
             return [int(Outcome.NOT_PROBED) if value >= 0 else value for value in values]
         self.tally.late += late
@@ -254,6 +253,11 @@ def _clock_offset_ns() -> int:
         if after - before < _LOOK_NS:
             break
     return real - (before + after) // 2
+
+
+def _suspended_ns() -> int:
+    """How long this host has slept since it was booted."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 def _open_lanes(tally: Tally) -> dict[int, Lane]:

@@ -37,7 +37,9 @@ class Flight:
         self.came_s, self.came_ns = array("q", zeros), array("q", zeros)
         self.sent_s_view, self.sent_ns_view = memoryview(self.sent_s), memoryview(self.sent_ns)
         self.came_s_view, self.came_ns_view = memoryview(self.came_s), memoryview(self.came_ns)
-        self.next = self.sent = self.answered = self.unstamped = 0
+        self.next = self.sent = self.answered = 0
+        self.unstamped = 0  # what our own clock had to stand in for
+        self.guessed: list[int] = []  # the places whose departure is our guess
         self.refused: dict[int, Outcome] = {}
         self.errors: dict[int, tuple[Outcome, Refusal]] = {}
         self._bursts: list[_Burst] = []
@@ -119,6 +121,7 @@ class Flight:
             for number in range(burst.count):
                 place = burst.place + number
                 if not self.sent_s[place]:
-                    self.unstamped += 1
+                    self.guessed.append(place)
                     at = burst.before_ns + span * (2 * number + 1) // (2 * burst.count)
                     self.sent_s[place], self.sent_ns[place] = divmod(at, _NS)
+        self.unstamped += len(self.guessed)

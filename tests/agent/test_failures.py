@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 import pytest
 
 from pingmon_agent.engine import EchoEngine
+from pingmon_agent.lane import Lane
+from pingmon_agent.mmsg import Outbox
 from pingmon_agent.plan import Plan, Probed, Refusal, Tally
 from pingmon_agent.wire.contract import Outcome
 
@@ -28,8 +31,16 @@ class Wire:
     responder: Responder
     unprivileged: bool = False
 
-    def rounds(self, script: Script, *addresses: str, count: int = 1, timeout_s: float = 0.3) -> list[Probed]:
-        """Rounds of a fresh engine; its tally is `self.tally` afterwards."""
+    def rounds(
+        self,
+        script: Script,
+        *addresses: str,
+        count: int = 1,
+        timeout_s: float = 0.3,
+        window_s: float = 0.0,
+        before: Callable[[int], None] = lambda number: None,
+    ) -> list[Probed]:
+        """Rounds of a fresh engine; its tally is `self.tally` afterwards. `before` is called with each one's number."""
         self.responder.script, self.responder.seen = script, 0
 
         def work() -> list[Probed]:
@@ -37,8 +48,8 @@ class Wire:
             self.tally: Tally = engine.tally
             assert engine.mode == ("dgram" if self.unprivileged else "raw")
             try:
-                plan = Plan(addresses=addresses or (HOST,), window_s=0, timeout_s=timeout_s)
-                return [engine.run_round(plan) for _ in range(count)]
+                plan = Plan(addresses=addresses or (HOST,), window_s=window_s, timeout_s=timeout_s)
+                return [(before(number), engine.run_round(plan))[1] for number in range(count)]
             finally:
                 engine.close()
 
@@ -66,6 +77,14 @@ def raw_wire(make_namespace: Callable[[], Namespace]) -> Iterator[Wire]:
     responder = Responder(space, lambda packet: [])
     yield Wire(space, responder)
     responder.close()
+
+
+def nft(space: Namespace, rules: str) -> None:
+    """Load rules of a packet filter."""
+    try:
+        subprocess.run(["ip", "netns", "exec", space.name, "nft", rules], check=True, capture_output=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("needs nft and a kernel with nf_tables")
 
 
 def after(delay_s: float = 0.0) -> Script:
@@ -261,15 +280,16 @@ def test_an_error_of_the_round_before_hits_nobody(wire: Wire) -> None:
 
 
 def test_a_reply_beats_an_error_whichever_comes_first(wire: Wire) -> None:
-    """The target did answer: that is the truth."""
-    scripts: list[Script] = [
+    """The target did answer: that is the truth. (A silent one makes the round wait for both.)"""
+    orders: list[Callable[[Packet], list[Answer]]] = [
         lambda packet: [(0, packet.error(3, 1)), (0.005, packet.reply())],
         lambda packet: [(0, packet.reply()), (0.005, packet.error(3, 1))],
     ]
-    for script in scripts:
-        probed = wire.rounds(script, HOST, "10.99.0.2")[0]
+    for order in orders:
+        script: Script = lambda packet: [] if packet.destination == "10.99.0.9" else order(packet)  # noqa: E731, B023
+        probed = wire.rounds(script, HOST, "10.99.0.2", "10.99.0.9")[0]
 
-        assert min(probed.samples) >= 0
+        assert min(probed.samples[:2]) >= 0
 
 
 def test_garbage_upsets_nobody(wire: Wire) -> None:
@@ -290,10 +310,7 @@ def test_garbage_upsets_nobody(wire: Wire) -> None:
 def test_a_local_firewall_is_named_as_policy(wire: Wire) -> None:
     """What this host's own packet filter forbids (EPERM) is neither loss nor a routing error."""
     rules = "add table t; add chain t o { type filter hook output priority 0; }; add rule t o ip daddr 10.99.0.2 drop"
-    try:
-        wire.space.run(lambda: subprocess.run(["nft", rules], check=True, capture_output=True))
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        pytest.skip("needs nft and a kernel with nf_tables")
+    nft(wire.space, rules)
     rounds = wire.rounds(after(), HOST, "10.99.0.2", "10.99.0.3", "10.99.0.2", "10.99.0.4", count=2)
 
     for probed in rounds:
@@ -338,3 +355,144 @@ def test_a_dead_id_is_changed_once_per_outage(wire: Wire, monkeypatch: pytest.Mo
     assert [probed.samples[0] >= 0 for probed in rounds] == [False] * 5 + [True] * 4
     assert all(probed.samples[1] >= 0 for probed in rounds)
     assert wire.tally.identities == 1
+
+
+EGRESS = (
+    "add table netdev t; add chain netdev t e { type filter hook egress device tun0 priority 0; }; "
+    "add rule netdev t e ip daddr 10.99.0.2 drop"
+)
+
+
+def test_what_this_host_drops_silently_is_not_sent(raw_wire: Wire) -> None:
+    """Lost in our own queue without a word, a packet leaves no stamp: not sent, where the truly silent are lost."""
+    script: Script = lambda packet: [] if packet.destination == "10.99.0.3" else [(0, packet.reply())]  # noqa: E731
+    rounds = raw_wire.rounds(
+        script,
+        *(HOST, "10.99.0.2", "10.99.0.3", HOST6),
+        count=3,
+        before=lambda number: nft(raw_wire.space, EGRESS) if number == 1 else None,
+    )
+
+    assert rounds[0].samples[1] >= 0
+    for probed in rounds[1:]:
+        assert probed.samples[1:3].tolist() == [Outcome.NOT_SENT, Outcome.TIMEOUT]
+        assert min(probed.samples[0], probed.samples[3]) >= 0
+    assert raw_wire.tally.send_errors == {errno.ENOBUFS: 2}
+
+
+def test_what_a_ping_socket_is_told_was_dropped_is_not_sent(wire: Wire) -> None:
+    """The kernel says so to ping sockets, by ENOBUFS; the targets after it are measured all the same."""
+    if not wire.unprivileged:
+        pytest.skip("raw sockets are not told")
+    nft(wire.space, EGRESS)
+    probed = wire.rounds(after(), HOST, "10.99.0.2", "10.99.0.3")[0]
+
+    assert probed.samples[1] == Outcome.NOT_SENT
+    assert min(probed.samples[0], probed.samples[2]) >= 0
+    assert wire.tally.send_errors == {errno.ENOBUFS: 1}
+    assert wire.tally.send_retries > 10
+
+
+def test_a_kernel_without_transmit_stamps_is_measured_by_our_own_clock(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Departures are then guessed between two looks at the clock, counted, and near the truth all the same."""
+    monkeypatch.setattr("pingmon_agent.icmp._STAMPING", 1 << 3 | 1 << 4)
+    hosts = [f"10.99.0.{n}" for n in range(1, 101)]
+    silent = hosts[50]
+    script: Script = lambda p: [] if p.destination == silent else [(0.02, p.reply())]  # noqa: E731
+    probed = wire.rounds(script, *hosts, count=3)[-1]
+
+    assert probed.samples[50] == Outcome.TIMEOUT
+    assert all(19_500 <= sample < 60_000 for sample in probed.samples if sample >= 0)
+    assert probed.health.unstamped == 100
+    assert wire.tally.unstamped == 300
+    assert not probed.disturbed
+
+
+def test_a_stop_while_waiting_leaves_no_timeouts(wire: Wire) -> None:
+    """Stopped before its time was up, a probe without answer is not probed."""
+    stop = threading.Event()
+
+    def work() -> Probed:
+        engine = EchoEngine(stop)
+        threading.Timer(0.1, stop.set).start()
+        try:
+            return engine.run_round(Plan(addresses=[HOST], window_s=0, timeout_s=5))
+        finally:
+            engine.close()
+
+    begun = time.monotonic()
+    probed = wire.space.run(work, unprivileged=wire.unprivileged)
+
+    assert probed.samples.tolist() == [Outcome.NOT_PROBED]
+    assert probed.health.stopped
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "looks", "flag"),
+    [("_clock_offset_ns", [0, 3 * 10**9], "clock_step"), ("_suspended_ns", [0, 60 * 10**9], "suspended")],
+)
+def test_losses_of_a_voided_round_are_no_losses(
+    raw_wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str, looks: list[int], flag: str
+) -> None:
+    """The clock was set, or the host slept: silence says nothing, and the round says why."""
+    script: Script = lambda p: [] if p.destination == HOST else [(0, p.reply())]  # noqa: E731
+    left = iter(looks)
+    monkeypatch.setattr(f"pingmon_agent.engine.{name}", lambda: next(left))
+    (probed,) = raw_wire.rounds(script, HOST, "10.99.0.2")
+
+    assert probed.samples[0] == Outcome.NOT_PROBED
+    assert probed.samples[1] == Outcome.NOT_PROBED if flag == "clock_step" else probed.samples[1] >= 0
+    assert getattr(probed.health, flag)
+    assert probed.disturbed
+    assert (raw_wire.tally.clock_steps, raw_wire.tally.suspends) == ((1, 0) if flag == "clock_step" else (0, 1))
+
+
+def test_losses_of_a_starved_round_are_no_losses(raw_wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick more than half a second late: silence in that round is no evidence against the network."""
+    real, calls = Lane.send_to, []
+
+    def stall(lane: Lane, end: int) -> bool:
+        calls.append(end)
+        time.sleep(0.8 if len(calls) == 1 else 0)
+        return real(lane, end)
+
+    monkeypatch.setattr(Lane, "send_to", stall)
+    script: Script = lambda p: [] if p.destination == HOST else [(0, p.reply())]  # noqa: E731
+    (probed,) = raw_wire.rounds(script, HOST, *["10.99.0.2"] * 31, window_s=0.2)
+
+    assert probed.samples[0] == Outcome.NOT_PROBED
+    assert min(probed.samples[1:]) >= 0
+    assert probed.health.lateness_s > 0.5
+    assert probed.disturbed
+
+
+@pytest.mark.parametrize("reason", [errno.ENOBUFS, errno.EAGAIN])
+def test_a_full_send_buffer_is_tried_again_in_the_same_round(
+    raw_wire: Wire, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    """What the kernel has no room for goes with the next tick; only if that lasts it is not sent. None is skipped."""
+    hosts = [f"10.99.0.{n}" for n in range(1, 31)]
+    real, refusals = Outbox.send, [3]
+
+    def send(outbox: Outbox, fd: int, first: int, count: int) -> int:
+        if refusals[0] and first <= 10 < first + count:
+            if first < 10:
+                return real(outbox, fd, first, 10 - first)
+            refusals[0] -= 1
+            return -reason
+        return real(outbox, fd, first, count)
+
+    monkeypatch.setattr(Outbox, "send", send)
+    patient = raw_wire.rounds(after(), *hosts)[0]
+    retries = raw_wire.tally.send_retries
+    refusals[0] = 10**6
+    never = raw_wire.rounds(after(), *hosts)[0]
+
+    assert min(patient.samples) >= 0
+    assert retries == 3
+    assert never.samples[10] == Outcome.NOT_SENT
+    assert min(never.samples[:10]) >= 0
+    assert raw_wire.tally.send_errors[errno.ENOBUFS] == (1 if reason == errno.ENOBUFS else 20)
