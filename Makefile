@@ -1,9 +1,9 @@
 # The commands of this repository. Each works from a fresh clone: `.ci/setup.sh` brings what is missing.
 # Variables: PYTHON=python3.12 (which Python makes the venv), PORT=8443 and DIR=.run (make run, make lab),
-# TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
+# QUICK=1 (make bench-*: a minute instead of ten), TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab picture test check format frontend lock dist clean
+.PHONY: help run lab picture test check bench-probe bench-accuracy format frontend lock dist clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -30,13 +30,21 @@ picture: ## (root) the screenshot of README.md, taken of a running lab
 	@exec $(BIN)/python -m tests.lab.picture docs/images/grid.png
 
 test: ## everything: house rules, types, layers, then all tests (as root also system packages and namespaces)
-	$(SETUP) python test system frontend
+	$(SETUP) python test system frontend peers
 	@sh .ci/check.sh
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/python -m pytest $(TESTS) --durations=15 $(if $(NO_SKIPS),--no-skips)
 
 check: ## house rules, types, layers and unit tests, under a minute
 	$(SETUP) python test frontend
 	@sh .ci/check.sh quick
+
+bench-probe: ## (root, Linux) processor time, false loss and memory of the agent beside fping, icmplib and two exporters
+	$(SETUP) python test peers
+	@exec $(BIN)/python -m tests.bench.probe $(if $(QUICK),--quick)
+
+bench-accuracy: ## (root, Linux) how far reported times are from the kernel's own, beside fping, ping and icmplib
+	$(SETUP) python test peers
+	@exec $(BIN)/python -m tests.bench.accuracy $(if $(QUICK),--quick)
 
 format: ## rewrite the sources in the house format
 	$(SETUP) python test

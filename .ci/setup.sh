@@ -4,6 +4,7 @@
 #   python REQS   virtual environment with the hash-locked requirements/REQS.txt and this checkout
 #   frontend      the browser part, built into pingmon/static
 #   system        Debian packages that the tests need (only as root and only the missing ones)
+#   peers         the programs that the benches measure beside ours, unpacked into build/peers and not installed
 # Must not know: how the programs are started or tested.
 set -eu
 cd "$(dirname "$0")/.."
@@ -120,13 +121,32 @@ step_system() {
     apt chromium chromium-driver iproute2 || say "not root, so these stay missing:$missing (the tests that need them are skipped)"
 }
 
+# Unpacked only: installing the exporters would leave two daemons running on this machine.
+PEERS="fping iputils-ping prometheus-smokeping-prober prometheus-blackbox-exporter"
+step_peers() {
+    [ "$(cat build/peers/.done 2>/dev/null)" != "$PEERS" ] || return 0
+    if ! command -v apt-get >/dev/null; then
+        say "no apt-get here: the benches use what is installed of $PEERS, and leave out the rest"
+        return 0
+    fi
+    say "fetching $PEERS into build/peers"
+    rm -rf build/peers && mkdir -p build/peers
+    [ "$(id -u)" != 0 ] || apt-get -qq update >build/apt.log 2>&1 || true # the lists at hand may do
+    for peer in $PEERS; do
+        (cd build/peers && apt-get -qq download "$peer" && dpkg -x "$peer"_*.deb .) </dev/null >>build/apt.log 2>&1 ||
+            say "$peer could not be fetched (build/apt.log says why): the benches use the installed one, or leave it out"
+    done
+    echo "$PEERS" >build/peers/.done
+}
+
 mkdir -p build
 while [ $# -gt 0 ]; do
     case $1 in
         python) step_python "$2"; shift ;;
         frontend) step_frontend ;;
         system) step_system ;;
-        *) give_up "setup.sh knows the steps python, frontend and system, not '$1'." ;;
+        peers) step_peers ;;
+        *) give_up "setup.sh knows the steps python, frontend, system and peers, not '$1'." ;;
     esac
     shift
 done

@@ -175,20 +175,27 @@ class Agent:
         }
         if self._engine is not None:
             tally = self._engine.tally
-            denied = sum(n for e, n in tally.send_errors.items() if e in (errno.EPERM, errno.EACCES))
+            outcomes, refused = self._rounds.outcomes, list(tally.send_errors.items())
+            denied = sum(n for e, n in refused if e in (errno.EPERM, errno.EACCES))
             values |= {
                 "ping_mode_info": {(self._engine.mode, "kernel"): 1},
                 "duplicate_replies_total": tally.duplicates,
                 "late_replies_total": tally.late,
                 "foreign_packets_total": tally.foreign,
                 "receive_overflow_total": tally.overflow,
+                "wrong_source_total": tally.wrong_source,
+                "corrupt_replies_total": tally.corrupt,
+                "icmp_errors_total": {tuple(map(str, key)): n for key, n in list(tally.icmp_errors.items())},
+                "unstamped_total": tally.unstamped,
+                "identity_changes_total": tally.identities,
+                "suspends_total": tally.suspends,
                 "clock_steps_total": tally.clock_steps,
                 "probe_errors_total": error_reasons(
-                    send=sum(tally.send_errors.values()) - denied,
-                    resolve=self._rounds.outcomes[Outcome.UNRESOLVED],
+                    send=sum(n for _, n in refused) - denied,
+                    resolve=outcomes[Outcome.UNRESOLVED],
                     permission=denied,
-                    unreachable=self._rounds.outcomes[Outcome.UNREACHABLE],
-                    other=self._rounds.outcomes[Outcome.NOT_PROBED],
+                    unreachable=outcomes[Outcome.UNREACHABLE] + outcomes[Outcome.TTL_EXCEEDED],
+                    other=outcomes[Outcome.NOT_PROBED],
                 ),
             }
         return values

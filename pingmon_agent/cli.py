@@ -33,6 +33,8 @@ _WORDS = {
     Outcome.UNREACHABLE: "unreachable",
     Outcome.NOT_SENT: "not sent (this host refuses to send there)",
     Outcome.UNRESOLVED: "name does not resolve",
+    Outcome.TTL_EXCEEDED: "time to live exceeded",
+    Outcome.REFUSED_BY_POLICY: "refused by this host's firewall",
 }
 
 

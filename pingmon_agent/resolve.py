@@ -53,6 +53,7 @@ class Resolver:
         self._lookup, self._now = lookup, now
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        self.changes = 0  # rises whenever `address` may answer differently
         self._wake, self._stop = threading.Event(), threading.Event()
         self._settled = threading.Condition(self._lock)
         self._work: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -79,6 +80,7 @@ class Resolver:
         wanted = {name for name in names if literal(name) is None}
         with self._lock:
             self._entries = {name: self._entries.get(name, _Entry()) for name in wanted}
+            self.changes += 1
         self._wake.set()
 
     def address(self, name: str) -> str | None:
@@ -131,5 +133,6 @@ class Resolver:
         if not found and not entry.failed:
             kept = f"its last address {entry.address} stays in use" if entry.address else "its target is not probed"
             _log.warning(say(f"name does not resolve, {kept}", name=name))
+        self.changes += found is not None and found != entry.address
         entry.address = found or entry.address
         entry.failed = found is None

@@ -17,7 +17,7 @@ from .plan import Engine, Plan, Probed
 from .resolve import Resolver
 from .ring import Ring
 from .schedule import Schedule, Tick
-from .wire.contract import Outcome, TargetSet
+from .wire.contract import TargetSet
 
 _log = logging.getLogger(__name__)
 _FIRST_LOOKUP_S = 1.0  # a new set waits this long at most for its names
@@ -58,6 +58,9 @@ class Rounds:
         self.counts = RoundCounts()
         self.outcomes: Counter[int] = Counter()
         self.unresolved = 0
+        self._addresses: list[str | None] = []
+        self._planned: TargetSet | None = None
+        self._planned_changes = -1
 
     def run(self, engine: Engine, stop: threading.Event) -> None:
         """Rounds until `stop`; a bug in one is logged, counted and survived."""
@@ -91,11 +94,19 @@ class Rounds:
 
     def plan(self, targets: TargetSet) -> Plan:
         """What the engine is to do for this set now."""
-        addresses = [self._resolver.address(target.address) for target in targets.targets]
-        self.unresolved = addresses.count(None)
+        addresses = self._addresses_of(targets)
         room = targets.interval_s * _SHARE_OF_INTERVAL
         window = min(self._window_s, room * _WINDOW_SHARE)
         return Plan(addresses=addresses, window_s=window, timeout_s=min(self._timeout_s, room - window))
+
+    def _addresses_of(self, targets: TargetSet) -> list[str | None]:
+        """The same list again while no name has got another address: the engine then keeps what it made of it."""
+        known = self._resolver.changes
+        if targets is not self._planned or known != self._planned_changes:
+            self._addresses = [self._resolver.address(target.address) for target in targets.targets]
+            self._planned, self._planned_changes = targets, known
+            self.unresolved = self._addresses.count(None)
+        return self._addresses
 
     def _load(self, targets: TargetSet) -> None:
         self._pairs.load(targets)
@@ -125,7 +136,7 @@ class Rounds:
         self.counts.done += 1
         self.counts.disturbed += disturbed
         self.counts.skipped += tick.skipped
-        for outcome in Outcome:
-            self.outcomes[outcome] += probed.samples.count(outcome)
+        if probed.samples and min(probed.samples) < 0:
+            self.outcomes.update(sample for sample in probed.samples if sample < 0)
         if tick.skipped:
             _log.warning(say("rounds skipped, this host was asleep or busy", count=tick.skipped))

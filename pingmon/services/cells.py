@@ -22,7 +22,8 @@ WINDOW = 12
 DOWN_AFTER = 3
 _WINDOW_MASK = (1 << WINDOW) - 1
 _DOWN_MASK = (1 << DOWN_AFTER) - 1
-_LOSS = (Outcome.TIMEOUT, Outcome.UNREACHABLE)
+_LOSS = (Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.TTL_EXCEEDED)
+_OWN_FAULT = (Outcome.NOT_SENT, Outcome.UNRESOLVED, Outcome.REFUSED_BY_POLICY)
 
 
 class CellState(IntEnum):
@@ -191,7 +192,7 @@ class Row:
 
 
 def _state(sample: int, lost: int, dead: int, limits: Thresholds) -> int:
-    if sample in (Outcome.NOT_SENT, Outcome.UNRESOLVED):
+    if sample in _OWN_FAULT:
         return CellState.ERROR
     if dead & _DOWN_MASK == _DOWN_MASK:
         return CellState.DOWN

@@ -201,7 +201,8 @@ def round_size(samples: array[int]) -> int:
     """Bytes that a round of these samples takes in a report, at most."""
     if len(samples) > LIST_COLUMN:
         return _ROUND_BYTES + (len(samples) * 4 + 2) // 3 * 4
-    return _ROUND_BYTES + len(str(samples.tolist())) - max(0, len(samples) - 1)
+    longest = max(len(str(max(samples))), len(str(min(samples)))) if samples else 0
+    return _ROUND_BYTES + 2 + len(samples) * (longest + 1)
 
 
 def _little(samples: array[int]) -> array[int]:

@@ -87,6 +87,8 @@ class Outcome(IntEnum):
     UNREACHABLE = -3
     NOT_SENT = -4
     UNRESOLVED = -5
+    TTL_EXCEEDED = -6
+    REFUSED_BY_POLICY = -7
 
 
 LOWEST_OUTCOME = min(Outcome)
@@ -96,6 +98,8 @@ STATUS_BY_OUTCOME = {
     Outcome.UNREACHABLE: "unreachable",
     Outcome.NOT_SENT: "error",
     Outcome.UNRESOLVED: "error",
+    Outcome.TTL_EXCEEDED: "unreachable",
+    Outcome.REFUSED_BY_POLICY: "error",
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 import time
@@ -10,12 +9,10 @@ from array import array
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pingmon_agent.engine import EchoEngine
-from pingmon_agent.icmp import Arrival, EchoSocket, Kind, NoPermissionError
-from pingmon_agent.plan import Plan, Probed
+from pingmon_agent.icmp import NoPermissionError
+from pingmon_agent.plan import Plan
 from pingmon_agent.wire.contract import Outcome
 
 from .namespaces import Namespace, connect
@@ -214,132 +211,16 @@ def test_without_ipv6_only_its_targets_suffer(make_namespace: Make) -> None:
     assert samples[1] >= 0
 
 
-class _Answers:
-    """A socket that answers by the test's script: takes the place of one lane's socket."""
-
-    raw, version, overflow, buffer_packets = True, 4, 0, 1000
-
-    def __init__(self, real: EchoSocket, script: Callable[[int, int, int], list[Arrival]]) -> None:
-        self._real, self._script = real, script
-        self._arrivals: list[Arrival] = []
-
-    def packet(self, sequence: int, round_no: int, index: int) -> bytes:
-        self._arrivals += self._script(sequence, round_no, index)
-        return b""
-
-    def send(self, packet: bytes, destination: object) -> int:
-        return 0
-
-    def drain(self) -> list[Arrival]:
-        arrivals, self._arrivals = self._arrivals, []
-        return arrivals
-
-    def close(self) -> None:
-        self._real.close()
-
-
-def scripted(engine: EchoEngine, script: Callable[[int, int, int], list[Arrival]], timeout_s: float = 0.1) -> Probed:
-    """One round with one target, 127.0.0.1, whose answers the script makes."""
-    lane = engine._lanes[4]
-    if not isinstance(lane.socket, _Answers):
-        lane.socket = _Answers(lane.socket, script)  # type: ignore[assignment]
-    lane.socket._script = script  # type: ignore[attr-defined]
-    return engine.run_round(Plan(addresses=["127.0.0.1"], window_s=0, timeout_s=timeout_s))
-
-
-def reply(sequence: int, round_no: int, index: int, *, after_us: int = 50, address: str = "127.0.0.1") -> Arrival:
-    """A good reply."""
-    return Arrival(Kind.REPLY, time.time_ns() + after_us * 1000, address, sequence, round_no, index)
-
-
-def test_duplicates_are_counted_and_the_first_wins(engine: EchoEngine) -> None:
-    """Two copies of one reply in one batch are one answer and one duplicate."""
-    probed = scripted(engine, lambda *a: [reply(*a, after_us=100), reply(*a, after_us=9000)])
-
-    assert 0 <= probed.samples[0] < 1000
-    assert engine.tally.duplicates == 1
-
-
-def test_a_reply_from_another_address_is_foreign(engine: EchoEngine) -> None:
-    """Asked .1, answered by .2: no answer, and counted."""
-    probed = scripted(engine, lambda *a: [reply(*a, address="127.0.0.2")])
-
-    assert probed.samples.tolist() == [Outcome.TIMEOUT]
-    assert engine.tally.foreign == 1
-
-
-def test_a_late_reply_is_never_matched_to_a_newer_probe(engine: EchoEngine) -> None:
-    """A reply of the round before is counted as late, and the new probe still times out."""
-    scripted(engine, lambda *a: [])
-    probed = scripted(engine, lambda s, r, i: [reply(s, r - 1, i)])
-
-    assert probed.samples.tolist() == [Outcome.TIMEOUT]
-    assert (engine.tally.late, engine.tally.duplicates) == (1, 0)
-
-
-def test_a_second_copy_of_an_old_reply_is_a_duplicate_not_late(engine: EchoEngine) -> None:
-    """What was answered in time once is a duplicate when it comes again a round later."""
-    scripted(engine, lambda *a: [reply(*a)])
-    scripted(engine, lambda s, r, i: [reply(s, r - 1, i), reply(s, r, i)])
-
-    assert (engine.tally.late, engine.tally.duplicates) == (0, 1)
-
-
-def test_a_reply_stamped_after_the_timeout_is_a_timeout(engine: EchoEngine) -> None:
-    """Read in time but stamped too late: lost, and counted as late."""
-    probed = scripted(engine, lambda *a: [reply(*a, after_us=200_000)])
-
-    assert probed.samples.tolist() == [Outcome.TIMEOUT]
-    assert engine.tally.late == 1
-
-
-def test_an_error_that_quotes_only_a_sequence_number_is_matched_by_round(engine: EchoEngine) -> None:
-    """Eight quoted bytes are enough for this round's probe, and never hit with the number of another round."""
-    now = scripted(engine, lambda s, r, i: [Arrival(Kind.ERROR, 0, "127.0.0.1", s)])
-    old = scripted(engine, lambda s, r, i: [Arrival(Kind.ERROR, 0, "127.0.0.1", s ^ 0x5A5A)])
-
-    assert now.samples.tolist() == [Outcome.UNREACHABLE]
-    assert old.samples.tolist() == [Outcome.TIMEOUT]
-
-
-def test_an_error_of_the_round_before_hits_nobody(engine: EchoEngine) -> None:
-    """The same target's sequence number of a round ago, quoted late and short, is no verdict on this round."""
-    numbers: list[int] = []
-    scripted(engine, lambda s, r, i: numbers.append(s) or [])
-    probed = scripted(engine, lambda s, r, i: [Arrival(Kind.ERROR, 0, "127.0.0.1", numbers[0])])
-
-    assert probed.samples.tolist() == [Outcome.TIMEOUT]
-
-
 def test_a_small_receive_buffer_loses_nothing(engine: EchoEngine) -> None:
     """Where the kernel grants little, the engine reads more often instead of losing replies."""
-    echo = engine._lanes[4].socket
-    echo._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
-    echo.buffer_packets = echo._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2048
+    lane = engine._lanes[4]
+    lane.socket._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+    lane._most_unread = lane.socket._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 1280
 
     probed = engine.run_round(Plan(addresses=["127.0.0.1"] * 3000, window_s=0.0, timeout_s=1))
 
     assert min(probed.samples) >= 0
     assert engine.tally.overflow == 0
-
-
-def test_a_stop_while_waiting_leaves_no_timeouts() -> None:
-    """Stopped before its time was up, a probe without answer is not probed."""
-    stop = threading.Event()
-    engine = EchoEngine(stop)
-    threading.Timer(0.1, stop.set).start()
-
-    probed = scripted(engine, lambda *a: [], timeout_s=5)
-    engine.close()
-
-    assert probed.samples.tolist() == [Outcome.NOT_PROBED]
-
-
-def test_an_error_after_the_reply_changes_nothing(engine: EchoEngine) -> None:
-    """The target did answer; what a router says later is no verdict."""
-    probed = scripted(engine, lambda s, r, i: [reply(s, r, i), Arrival(Kind.ERROR, 0, "127.0.0.1", s)])
-
-    assert probed.samples[0] >= 0
 
 
 def test_an_address_this_host_cannot_use_harms_no_other(engine: EchoEngine) -> None:
@@ -350,33 +231,9 @@ def test_an_address_this_host_cannot_use_harms_no_other(engine: EchoEngine) -> N
     assert samples[1] >= 0
 
 
-def test_a_full_send_buffer_is_tried_again_in_the_same_round(engine: EchoEngine) -> None:
-    """ENOBUFS is put off to the next tick, not a result; only if it lasts is the probe not sent."""
-    refusals = iter([errno.ENOBUFS, errno.EAGAIN])
-    lane = engine._lanes[4]
-    real = lane.socket.send
-    lane.socket.send = lambda packet, to: next(refusals, 0) or real(packet, to)  # type: ignore[method-assign]
-    patient = engine.run_round(Plan(addresses=["127.0.0.1"], window_s=0, timeout_s=1)).samples
-    lane.socket.send = lambda packet, to: errno.ENOBUFS  # type: ignore[method-assign]
-    never = engine.run_round(Plan(addresses=["127.0.0.1"], window_s=0, timeout_s=1)).samples
-
-    assert patient[0] >= 0
-    assert never.tolist() == [Outcome.NOT_SENT]
-    assert engine.tally.send_errors == {errno.ENOBUFS: 1}
-
-
-def test_a_reply_after_an_error_wins(engine: EchoEngine) -> None:
-    """A router complained but the target did answer: the answer is the truth."""
-    probed = scripted(engine, lambda s, r, i: [Arrival(Kind.ERROR, 0, "127.0.0.1", s), reply(s, r, i)])
-
-    assert probed.samples[0] >= 0
-
-
 def test_packets_dropped_by_the_kernel_are_counted_and_disturb(engine: EchoEngine) -> None:
     """A receive buffer that overflows is our fault: the kernel's count says so, and nothing is called lost."""
-    echo = engine._lanes[4].socket
-    echo._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_000)
-    echo.buffer_packets = 10**6  # so that it does not read in time
+    engine._lanes[4].socket._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_000)  # and nobody told the lane
 
     probed = engine.run_round(Plan(addresses=["127.0.0.1"] * 200, window_s=0.0, timeout_s=0.1))
 
@@ -384,20 +241,6 @@ def test_packets_dropped_by_the_kernel_are_counted_and_disturb(engine: EchoEngin
     assert probed.disturbed
     assert Outcome.NOT_PROBED in probed.samples
     assert Outcome.TIMEOUT not in probed.samples
-
-
-def test_a_host_that_stalls_between_sends_says_so(engine: EchoEngine) -> None:
-    """A tick more than half a second late: losses of this round are no evidence against the network."""
-
-    def stall(sequence: int, round_no: int, index: int) -> list[Arrival]:
-        time.sleep(0.7 if index == 0 else 0)
-        return [reply(sequence, round_no, index)]
-
-    assert not scripted(engine, lambda *a: [reply(*a)]).disturbed
-    engine._lanes[4].socket._script = stall  # type: ignore[attr-defined]
-    probed = engine.run_round(Plan(addresses=["127.0.0.1"] * 2, window_s=0.1, timeout_s=0.1))
-
-    assert probed.disturbed
 
 
 def test_a_step_of_the_clock_voids_the_round(engine: EchoEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,78 +255,8 @@ def test_a_step_of_the_clock_voids_the_round(engine: EchoEngine, monkeypatch: py
     assert engine.tally.clock_steps == 1
 
 
-def test_foreign_and_damaged_packets_are_no_answers() -> None:
-    """A reply with another id, cookie or padding, or cut short, is foreign; an exact one is ours."""
-    sock = EchoSocket(4, b"8 bytes!")
-    try:
-        good = bytearray(sock.packet(7, 1, 3))
-        good[0] = 0
-        ip_header = bytes([0x45]) + bytes(19)
-        damaged = [bytes(good[:-1])]
-        for place in (5, 9, 30, 63):
-            broken = bytearray(good)
-            broken[place] ^= 1
-            damaged.append(bytes(broken))
-
-        seen = sock._from_packet(ip_header + bytes(good), [], "192.0.2.1")
-        foreign = [sock._from_packet(ip_header + packet, [], "192.0.2.1").kind for packet in damaged]
-    finally:
-        sock.close()
-
-    assert (seen.kind, seen.round, seen.index, seen.address) == (Kind.REPLY, 1, 3, "192.0.2.1")
-    assert foreign == [Kind.FOREIGN] * 5
-
-
-@pytest.mark.parametrize("version", [4, 6])
-def test_no_packet_can_upset_the_reader(version: int) -> None:
-    """Whatever bytes arrive, from the wire or the error queue: foreign or ours, never an exception."""
-    sock = EchoSocket(version, b"8 bytes!")
-    ours = sock.packet(7, 1, 3)
-
-    @given(
-        st.binary(max_size=120)
-        | st.tuples(st.binary(max_size=60), st.integers(0, 72)).map(lambda t: t[0] + ours[: t[1]])
-    )
-    @settings(max_examples=300, deadline=None)
-    def read(data: bytes) -> None:
-        for raw in (True, False):
-            sock.raw = raw
-            assert sock._from_packet(data, [], "192.0.2.1").kind in Kind
-            assert sock._from_error_queue(data, [], "192.0.2.1").kind in Kind
-
-    try:
-        read()
-    finally:
-        sock.close()
-
-
-def test_our_checksum_is_right(engine: EchoEngine) -> None:
-    """The ones' complement sum over a whole raw ICMPv4 packet is all ones, for any index and round."""
-    lane = engine._lanes[4].socket
-    for sequence, round_no, index in ((0, 0, 0), (65535, 2**32 - 1, 70_000), (1234, 99_999, 8191)):
-        packet = lane.packet(sequence, round_no, index)
-        total = sum(int.from_bytes(packet[i : i + 2]) for i in range(0, len(packet), 2))
-        while total >> 16:
-            total = (total & 0xFFFF) + (total >> 16)
-
-        assert total == 0xFFFF
-
-
-def test_transmit_stamps_come_from_the_kernel(engine: EchoEngine) -> None:
-    """The error queue brings one stamp per packet sent, for both families."""
-    for version, address in ((4, ("127.0.0.1", 0)), (6, ("::1", 0, 0, 0))):
-        lane = engine._lanes[version].socket
-        before = time.time_ns()
-        assert lane.send(lane.packet(1, 2, 3), address) == 0
-        time.sleep(0.05)
-        seen = {a.kind: a for a in lane.drain()}
-
-        assert set(seen) == {Kind.SENT, Kind.REPLY}
-        assert before < seen[Kind.SENT].stamp_ns <= seen[Kind.REPLY].stamp_ns < time.time_ns() - 40_000_000
-
-
 def test_other_pings_on_the_host_do_not_disturb(engine: EchoEngine) -> None:
-    """Replies to a neighbour's pings arrive at a raw socket too, and are no answers of ours."""
+    """Replies to a neighbour's pings are dropped by the kernel's filter before they reach our raw socket."""
     other = EchoEngine()
     try:
         other.run_round(Plan(addresses=["127.0.0.1"] * 50, window_s=0, timeout_s=1))
@@ -493,4 +266,4 @@ def test_other_pings_on_the_host_do_not_disturb(engine: EchoEngine) -> None:
 
     assert min(probed.samples) >= 0
     assert engine.tally.duplicates == 0
-    assert engine.tally.foreign >= 50
+    assert engine.tally.foreign == 0

@@ -33,6 +33,8 @@ const LAST_CODES: Record<number, string> = {
   [-3]: "unreachable",
   [-4]: "not sent",
   [-5]: "name does not resolve",
+  [-6]: "lost in a routing loop (time to live exceeded)",
+  [-7]: "forbidden by the agent's own firewall",
 };
 
 /** The last sample in words; `us` is microseconds or a negative outcome code. */

@@ -1,0 +1,78 @@
+"""The benches cannot rot: small runs of both, whose RESULT lines are read and held to what must always be true."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from .facts import OUT
+from .peers import find
+from .responder import reply
+from .world import ROOT
+
+
+def run(module: str, *flags: str) -> dict[str, dict[str, float]]:
+    """The RESULT lines by name."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.bench.{module}", *flags], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return {name: {key: float(value) for key, value in (w.split("=") for w in words)} for _, name, *words in lines}
+
+
+@pytest.mark.e2e
+@pytest.mark.root
+def test_bench_probe_in_small() -> None:
+    """A round of 20 targets costs something, loses nothing, and is compared to the peers that were run."""
+    lines = run("probe", "--quick", "--sizes", "20", "--interval", "1", "--skip", "fping_burst")
+
+    assert lines.keys() == {"probe-20"}
+    found = lines["probe-20"]
+    assert found["lost"] == 0
+    assert 0 < found["cpu_ms_per_round"] < 1_000
+    assert 10 < found["rss_mib"] < 200
+    assert ("cpu_vs_fping" in found) == (find("fping") is not None)
+    assert found["cpu_vs_icmplib_20ms"] > 0
+    assert "cpu_vs_smokeping_prober" not in found
+    assert json.loads((OUT / "probe-20.json").read_text())["result"] == found
+
+
+@pytest.mark.e2e
+@pytest.mark.root
+def test_bench_accuracy_in_small() -> None:
+    """Reported times of the agent are near the kernel's, behind 0 and 20 ms, and those of the peers are judged too."""
+    lines = run("accuracy", "--quick", "--targets", "20", "--loads", "idle", "--skip", "ping", "icmplib_all")
+
+    assert lines.keys() == {"accuracy-idle"}
+    found = lines["accuracy-idle"]
+    assert 0 <= found["err_p50_us"] <= found["err_p99_us"] < 5_000
+    assert found["err_p50_us"] < 100
+    assert ("fping_err_p99_us" in found) == (find("fping") is not None)
+    assert found["icmplib_err_p99_us"] > 0
+
+
+def test_the_responder_answers_as_a_host_would() -> None:
+    """Addresses swapped, type 0, and a checksum that is right wherever that of the request was."""
+    message = bytes((8, 0, 0, 0)) + bytes(range(60))
+    message = message[:2] + checksum(message) + message[4:]
+    header = bytes((0x45, 0, 0, 84)) + bytes(4) + bytes((64, 1, 0, 0)) + bytes((10, 97, 0, 1)) + bytes((10, 99, 0, 7))
+    answer = reply(header + message)
+
+    assert answer is not None
+    assert answer[12:20] == bytes((10, 99, 0, 7, 10, 97, 0, 1))
+    assert answer[20] == 0
+    assert answer[24:] == message[4:]
+    assert checksum(answer[20:]) == b"\0\0"
+    assert reply(answer) is None
+
+
+def checksum(message: bytes) -> bytes:
+    """The internet checksum; zero over a message that carries the right one."""
+    total = sum(int.from_bytes(message[at : at + 2], "big") for at in range(0, len(message), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return (0xFFFF - total).to_bytes(2, "big")
