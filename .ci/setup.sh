@@ -118,7 +118,7 @@ step_frontend() {
 }
 
 step_system() {
-    apt chromium chromium-driver iproute2 || say "not root, so these stay missing:$missing (the tests that need them are skipped)"
+    apt chromium chromium-driver iproute2 nftables || say "not root, so these stay missing:$missing (the tests that need them are skipped)"
 }
 
 # Unpacked only: installing the exporters would leave two daemons running on this machine.
