@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from pingmon_agent.cli import main
 from pingmon_agent.engine import EchoEngine
 from pingmon_agent.lane import Lane
 from pingmon_agent.mmsg import Outbox
@@ -496,3 +497,14 @@ def test_a_full_send_buffer_is_tried_again_in_the_same_round(
     assert never.samples[10] == Outcome.NOT_SENT
     assert min(never.samples[:10]) >= 0
     assert raw_wire.tally.send_errors[errno.ENOBUFS] == (1 if reason == errno.ENOBUFS else 20)
+
+
+def test_ping_by_hand_says_who_complains(raw_wire: Wire, capsys: pytest.CaptureFixture[str]) -> None:
+    """`pingmon-agent ping` names the outcome, the sender of the error and its type and code."""
+    raw_wire.responder.script = lambda p: [(0, p.error(11, 0) if p.destination == HOST else p.reply())]
+    code = raw_wire.space.run(lambda: main(["ping", "-c", "1", "-W", "1", HOST, "10.99.0.2"]))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert lines[0] == f"{HOST}  {HOST}  time to live exceeded (says {ROUTER}: ICMP type 11, code 0)"
+    assert lines[1].endswith(" ms")
