@@ -8,31 +8,37 @@ from __future__ import annotations
 import socket
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from .plan import STANDARD, Way
 from .wire.contract import Outcome
+
+Key = tuple[int, Way]  # IP version, and how its probes leave
 
 
 class Addresses:
-    """`names[v][n]` is the socket address of the n-th target of IP version v, `places[v][n]` its place in the plan.
+    """`names[k][n]` is the socket address of the n-th probe of lane k, `places[k][n]` its place in the plan.
 
-    `blank` has, per target, what it is without being probed: unresolved, or not sent for want of its family.
+    `blank` has, per probe, what it is without being sent: unresolved, or not sent for want of its family.
     """
 
-    def __init__(self, addresses: Sequence[str | None], versions: Sequence[int]) -> None:
-        self.addresses = addresses
+    def __init__(
+        self, addresses: Sequence[str | None], versions: Collection[int], ways: Sequence[Way] | None = None
+    ) -> None:
+        self.addresses, self.ways = addresses, ways
         self.blank = array("i", [Outcome.NOT_SENT]) * len(addresses)
-        self.names: dict[int, list[bytes]] = {version: [] for version in versions}
-        self.places: dict[int, list[int]] = {version: [] for version in versions}
+        self.names: dict[Key, list[bytes]] = {(version, STANDARD): [] for version in versions}
+        self.places: dict[Key, list[int]] = {(version, STANDARD): [] for version in versions}
         self.unusable = 0
         for index, address in enumerate(addresses):
             if address is None:
                 self.blank[index] = Outcome.UNRESOLVED
                 continue
             version, name = _socket_address(address)
-            if version in self.names:
-                self.names[version].append(name)
-                self.places[version].append(index)
+            way = STANDARD if ways is None else ways[index]
+            if version in versions and (not way.source or (6 if ":" in way.source else 4) == version):
+                self.names.setdefault((version, way), []).append(name)
+                self.places.setdefault((version, way), []).append(index)
             else:
                 self.unusable += 1
 

@@ -22,6 +22,7 @@ from .icmp import NoPermissionError
 from .log import say
 from .metrics import Facts, Metrics, MetricsServer, build_labels, error_reasons
 from .pairs import Pairs
+from .policy import policy_of
 from .resolve import Resolver
 from .ring import MAX_SAMPLES, Ring
 from .rounds import Rounds
@@ -60,6 +61,7 @@ class Agent:
         self._schedule = Schedule(config.agent.hostname, boot_time)
         self._pairs = Pairs(config.agent.hostname)
         self._rounds = Rounds(
+            policy=policy_of(config.probe.policy_file),
             schedule=self._schedule,
             resolver=self._resolver,
             ring=self._ring,

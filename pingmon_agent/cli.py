@@ -20,7 +20,8 @@ from .agent import EXIT_FAILED, EXIT_OK, Agent, version
 from .config import ConfigError
 from .engine import EchoEngine
 from .icmp import NoPermissionError
-from .plan import Plan
+from .plan import Plan, Probed
+from .policy import PolicyError, policy_of
 from .resolve import Resolver
 from .wire.contract import Outcome
 
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = args.func
     try:
         return command(args)
-    except ConfigError as err:
+    except (ConfigError, PolicyError) as err:
         print(f"pingmon-agent: {err}", file=sys.stderr)
         return EXIT_CONFIG
     except (NoPermissionError, tls.ConnectError) as err:
@@ -119,6 +120,7 @@ def _run(args: argparse.Namespace) -> int:
 def _config_check(args: argparse.Namespace) -> int:
     config = configuration.load(args.config)
     context = tls.client_context(config.server.ca_file)
+    policy_of(config.probe.policy_file)
     print(f"{args.config} is fine: this is agent {config.agent.hostname}, its server is {config.server.url}")
     if (warning := configuration.open_to_others(config)) is not None:
         print(f"warning: {warning}", file=sys.stderr)
@@ -174,10 +176,10 @@ def _ping(args: argparse.Namespace) -> int:
         for number in range(args.count):
             if number:
                 time.sleep(args.interval)
-            samples = engine.run_round(Plan(addresses=addresses, window_s=0.0, timeout_s=args.timeout)).samples
-            replies += sum(sample >= 0 for sample in samples)
-            for target, address, sample in zip(args.targets, addresses, samples, strict=True):
-                print(f"{target}  {address or '-'}  {_outcome(sample)}", flush=True)
+            probed = engine.run_round(Plan(addresses=addresses, window_s=0.0, timeout_s=args.timeout))
+            replies += sum(sample >= 0 for sample in probed.samples)
+            for place, (target, address) in enumerate(zip(args.targets, addresses, strict=True)):
+                print(f"{target}  {address or '-'}  {_outcome(probed, place)}", flush=True)
     finally:
         engine.close()
         resolver.stop()
@@ -186,5 +188,10 @@ def _ping(args: argparse.Namespace) -> int:
     return EXIT_OK if replies else EXIT_FAILED
 
 
-def _outcome(sample: int) -> str:
-    return f"{sample / 1000:.3f} ms" if sample >= 0 else _WORDS[Outcome(sample)]
+def _outcome(probed: Probed, place: int) -> str:
+    sample = probed.samples[place]
+    if sample >= 0:
+        return f"{sample / 1000:.3f} ms"
+    refusal = probed.refusals.get(place)
+    who = f" (says {refusal.sender}: ICMP type {refusal.kind}, code {refusal.code})" if refusal else ""
+    return _WORDS[Outcome(sample)] + who

@@ -59,10 +59,11 @@ class Agent:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """How long a reply may take, and over how much time the sends of a round are spread; both in ms."""
+    """How long a reply may take, over how much time the sends of a round are spread (both in ms), what is refused."""
 
     timeout_ms: int = 2000
     window_ms: int = 1000
+    policy_file: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ Must not know: the server, the schedule, names.
 from __future__ import annotations
 
 import errno
+import logging
 import secrets
 import select
 import threading
@@ -17,14 +18,15 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .addresses import Addresses
+from .addresses import Addresses, Key
 from .icmp import FamilyUnavailableError
 from .lane import Lane
 from .losses import Losses
 from .mmsg import require_64_bit
-from .plan import Health, Plan, Probed, Refusal, Tally
+from .plan import STANDARD, Health, Plan, Probed, Refusal, Tally, Way
 from .wire.contract import Outcome
 
+_log = logging.getLogger(__name__)
 _TICK_S = 0.05
 _SMALLEST_TICK = 8  # probes: waking up costs more than sending a few
 _READ_EVERY_S = 0.25
@@ -72,7 +74,7 @@ class EchoEngine:
     @property
     def families(self) -> tuple[int, ...]:
         """The IP versions that can be probed."""
-        return tuple(sorted(self._lanes))
+        return tuple(sorted({version for version, _ in self._lanes}))
 
     def close(self) -> None:
         """Close the sockets."""
@@ -82,7 +84,7 @@ class EchoEngine:
     def run_round(self, plan: Plan) -> Probed:
         """See Engine. Takes about `window_s`, and up to `timeout_s` more where a reply is missing."""
         self._round_no += 1
-        self._load(plan.addresses)
+        self._load(plan.addresses, plan.ways)
         self._renew_if_due()
         for lane in self._active:
             lane.begin(self._secret, self._round_no)
@@ -93,15 +95,28 @@ class EchoEngine:
 
     # -- targets --
 
-    def _load(self, addresses: Sequence[str | None]) -> None:
-        """Lay the packets out anew if the addresses are not those of the round before."""
-        if addresses is self._targets.addresses or addresses == self._targets.addresses:
+    def _load(self, addresses: Sequence[str | None], ways: Sequence[Way] | None) -> None:
+        """Lay the packets out anew if the plan is not that of the round before."""
+        before = self._targets
+        if (addresses is before.addresses or addresses == before.addresses) and ways == before.ways:
             return
-        self._targets = targets = Addresses(addresses, tuple(self._lanes))
+        self._targets = targets = Addresses(addresses, self.families, ways)
         self._losses = Losses()
-        for version, lane in self._lanes.items():
-            lane.load(targets.names[version])
-        self._active = [lane for version, lane in self._lanes.items() if targets.names[version]]
+        self._open_and_close(targets)
+        for key, lane in self._lanes.items():
+            lane.load(targets.names[key])
+        self._active = [lane for key, lane in self._lanes.items() if targets.names[key]]
+
+    def _open_and_close(self, targets: Addresses) -> None:
+        """One lane per way of sending that is in use; where this host cannot send so, its probes are not sent."""
+        for key in [key for key in self._lanes if key not in targets.names]:
+            self._lanes.pop(key).socket.close()
+        for version, way in [key for key in targets.names if key not in self._lanes]:
+            try:
+                self._lanes[version, way] = Lane(version, self.tally, way)
+            except OSError as error:
+                _log.warning("probes cannot be sent way=%s: %s", way, error.strerror)
+                targets.unusable += len(targets.names[version, way])
 
     def _renew_if_due(self) -> None:
         """Take other ids every few hours, and where a target that is lost may be stuck in a firewall's table."""
@@ -207,7 +222,7 @@ class EchoEngine:
         for lane in self._active:
             values = self._outcomes(lane, plan.timeout_s, health)
             unstamped += lane.flight.unstamped
-            places = self._targets.places[lane.version]
+            places = self._targets.places[lane.version, lane.way]
             if len(places) == len(samples):
                 samples = array("i", values)
             else:
@@ -260,11 +275,11 @@ def _suspended_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
-def _open_lanes(tally: Tally) -> dict[int, Lane]:
+def _open_lanes(tally: Tally) -> dict[Key, Lane]:
     lanes = {}
     for version in (4, 6):
         try:
-            lanes[version] = Lane(version, tally)
+            lanes[version, STANDARD] = Lane(version, tally)
         except FamilyUnavailableError:
             continue  # `families` shows it, and each target of that family is NOT_SENT
     return lanes

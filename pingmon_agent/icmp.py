@@ -17,6 +17,7 @@ import struct
 from icmplib import ICMPSocketError, ICMPv4Socket, ICMPv6Socket, SocketPermissionError
 
 from .packet import V4, V6
+from .plan import STANDARD, Way
 
 PERMISSION_HELP = (
     "no permission to send ICMP: run the agent with CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW), "
@@ -30,7 +31,8 @@ _SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_MEMINFO = 26, 33, 55
 _TX_SOFTWARE, _RX_SOFTWARE, _SOFTWARE, _OPT_ID, _OPT_TSONLY = 1 << 1, 1 << 3, 1 << 4, 1 << 7, 1 << 11
 _STAMPING = _TX_SOFTWARE | _RX_SOFTWARE | _SOFTWARE | _OPT_TSONLY
 _ICMP_FILTER, _ICMP6_FILTER, _SOL_RAW = 1, 1, 255
-_IP_MTU_DISCOVER, _PMTUDISC_DONT = 10, 0
+_IP_MTU_DISCOVER, _PMTUDISC_DONT, _PMTUDISC_DO = 10, 0, 2
+_IPV6_TCLASS = 67
 _RCVBUF = 16 * 2**20
 _MEMINFO = struct.Struct("@9I")  # the last is SK_MEMINFO_DROPS
 _PACKET_TAKES = 1280  # bytes of buffer for a reply or a transmit stamp with its bookkeeping, measured below 1,100
@@ -51,8 +53,9 @@ class FamilyUnavailableError(Exception):
 class EchoSocket:
     """One non-blocking ICMP socket for one address family, shared by all targets. `identity`: the id of its echoes."""
 
-    def __init__(self, version: int) -> None:
-        """Raises NoPermissionError or FamilyUnavailableError."""
+    def __init__(self, version: int, way: Way = STANDARD) -> None:
+        """Raises NoPermissionError, FamilyUnavailableError, and OSError where this host has no such source address."""
+        self.way = way
         self.format = V4 if version == 4 else V6
         self.raw, self._holder = _open(version)
         self._sock: socket.socket = self._holder.sock
@@ -63,20 +66,32 @@ class EchoSocket:
         sock = self._sock
         sock.setblocking(False)
         self.room = _grow_buffer(sock) // _PACKET_TAKES  # packets that may wait unread, stamps included
-        if self.format is V4:
-            # Set, "don't fragment" also makes the IP id 0, which some networks drop.
-            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+        self._dress()
         if self.raw:
             self._filter()
         elif self.format is V4:
             sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-            sock.bind(("0.0.0.0", 0))  # noqa: S104 - replies to every source address of this host
         else:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-            sock.bind(("::", 0))
+        if self.way.source or not self.raw:
+            # Unbound, a ping socket has no id yet; bound to nothing it takes replies to every address of this host.
+            sock.bind((self.way.source or ("0.0.0.0" if self.format is V4 else "::"), 0))  # noqa: S104
         if not self.raw:
             self.identity = sock.getsockname()[1]
         self.restart_stamps()
+
+    def _dress(self) -> None:
+        """How probes leave."""
+        sock, way = self._sock, self.way
+        if self.format is V4:
+            # Set, "don't fragment" also makes the IP id 0, which some networks drop.
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO if way.df else _PMTUDISC_DONT)
+        level = socket.IPPROTO_IP if self.format is V4 else socket.IPPROTO_IPV6
+        ttl, tos = (socket.IP_TTL, socket.IP_TOS) if self.format is V4 else (socket.IPV6_UNICAST_HOPS, _IPV6_TCLASS)
+        if way.ttl:
+            sock.setsockopt(level, ttl, way.ttl)
+        if way.dscp:
+            sock.setsockopt(level, tos, way.dscp << 2)
 
     def _filter(self) -> None:
         """Let the kernel drop, before it copies them, other types and the echoes of everybody else."""

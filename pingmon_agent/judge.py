@@ -31,7 +31,9 @@ _REMEMBERED_KEYS = 64
 class Judge:
     """Works on the slots of an Inbox. `begin` it each round; `before` is the flight of the round before."""
 
-    def __init__(self, sock: EchoSocket, inbox: Inbox, tally: Tally) -> None:
+    def __init__(self, sock: EchoSocket, inbox: Inbox, tally: Tally, length: int) -> None:
+        """`length`: how many bytes of a right reply, from its ICMP header on, fit into a slot."""
+        self._length = length
         self._sock, self._inbox, self._tally, self._format = sock, inbox, tally, sock.format
         is4 = self._format is V4
         self._address = slice(4, 8) if is4 else slice(8, 24)  # of a socket address
@@ -73,7 +75,7 @@ class Judge:
         data = self._inbox.data(slot)
         if self._format is V4 and self._sock.raw:
             data = data[(data[0] & 15) * 4 :] if data else data
-        echo = read_echo(data)
+        echo = read_echo(data, self._length)
         source = self._inbox.name(slot)[self._address]
         if data and data[0] in self._format.errors:
             self._take_error(read_error(data, self._format), source)

@@ -1,4 +1,4 @@
-"""One address family at work: its socket, the probes for its targets, how they leave and when they are read.
+"""One address family and way of sending at work: its socket, its probes, how they leave and when replies are read.
 
 Sends stop where the kernel refuses a packet: its errno is kept, the rest goes on. Must not know: schedules, names, the
 other family.
@@ -14,8 +14,8 @@ from operator import or_
 from . import mmsg
 from .flight import Flight
 from .icmp import EchoSocket
-from .packet import PACKET_BYTES, Packets, round_key
-from .plan import Tally
+from .packet import PACKET_BYTES, PAYLOAD_BYTES, Packets, round_key
+from .plan import STANDARD, Tally, Way
 from .reader import Reader
 from .wire.contract import Outcome
 
@@ -32,11 +32,11 @@ _TRIES = 3  # a ping socket first hands out pending errors of earlier packets
 class Lane:
     """The targets of one IP version. `load` them, then per round: `begin`, `send_to` and `drain`, read the flight."""
 
-    def __init__(self, version: int, tally: Tally) -> None:
+    def __init__(self, version: int, tally: Tally, way: Way = STANDARD) -> None:
         """Open the socket; raises as icmp.EchoSocket does."""
-        self.version, self._tally = version, tally
+        self.version, self._tally, self.way = version, tally, way
         self._names: Sequence[bytes] = ()
-        self._adopt(EchoSocket(version))
+        self._adopt(EchoSocket(version, way))
 
     def _adopt(self, sock: EchoSocket) -> None:
         self.socket = sock
@@ -56,7 +56,8 @@ class Lane:
         stride = 16 if self.version == 4 else 32
         self._addresses = mmsg.packed(stride, names)
         size = 16 if self.version == 4 else 28
-        self._outbox = mmsg.Outbox(self._packets.words, PACKET_BYTES, self._addresses, size, stride)
+        extra = self.way.size - PAYLOAD_BYTES
+        self._outbox = mmsg.Outbox(self._packets.words, PACKET_BYTES, self._addresses, size, stride, extra)
         self.flight = Flight(-1, 0, len(names))
         self._stampable = bytearray(len(names))
         self._rounds = 0
@@ -64,7 +65,7 @@ class Lane:
     def renew(self) -> None:
         """Go on under another id, on a fresh socket: a firewall may be stuck with the old one."""
         old = self.socket
-        self._adopt(EchoSocket(self.version))
+        self._adopt(EchoSocket(self.version, self.way))
         old.close()
 
     def begin(self, secret: bytes, number: int) -> None:

@@ -38,21 +38,29 @@ def require_64_bit() -> None:
 class Outbox:
     """Messages ready to be sent: packet n of `packets` goes to socket address n of `names`, whatever was sent before.
 
-    `packets` may be changed in place between sends, but never resized.
+    `packets` may be changed in place between sends, but never resized. `extra` zeros follow each packet.
     """
 
-    def __init__(self, packets: array[int], packet_size: int, names: array[int], name_size: int, name_stride: int):
+    def __init__(
+        self, packets: array[int], packet_size: int, names: array[int], name_size: int, name_stride: int, extra: int = 0
+    ):
         data, size = packets.buffer_info()[0], packets.itemsize * len(packets)
         count = size // packet_size
         name = names.buffer_info()[0]
-        iovecs = array("Q", bytes(_IOVEC * count))
-        iovecs[0::2] = array("Q", range(data, data + size, packet_size))
-        iovecs[1::2] = array("Q", [packet_size]) * count
+        zeros, parts = bytes(extra), 2 if extra else 1
+        iovecs = array("Q", bytes(_IOVEC * parts * count))
+        iovecs[0 :: 2 * parts] = array("Q", range(data, data + size, packet_size))
+        iovecs[1 :: 2 * parts] = array("Q", [packet_size]) * count
+        if extra:
+            filler = ctypes.create_string_buffer(zeros, extra)
+            iovecs[2::4] = array("Q", [ctypes.addressof(filler)]) * count
+            iovecs[3::4] = array("Q", [extra]) * count
+            self._filler = filler
         headers = array("Q", bytes(_HEADER * count))
         vectors = iovecs.buffer_info()[0]
         headers[0::8] = array("Q", range(name, name + name_stride * count, name_stride))
-        headers[2::8] = array("Q", range(vectors, vectors + _IOVEC * count, _IOVEC))
-        headers[3::8] = array("Q", [1]) * count
+        headers[2::8] = array("Q", range(vectors, vectors + _IOVEC * parts * count, _IOVEC * parts))
+        headers[3::8] = array("Q", [parts]) * count
         memoryview(headers).cast("B").cast("I")[2::16] = memoryview(array("I", [name_size]) * count)
         self._keep = packets, names, iovecs, headers
         self._base = headers.buffer_info()[0]
@@ -70,6 +78,7 @@ class Inbox:
         """`prefix`: size of the header that messages start with; what follows it lies at `body_at`, a multiple of 8."""
         self._start = DATA_AT + -prefix % 8
         self._room = DATA_ROOM - -prefix % 8
+        self.body_room = self._room - prefix  # what is longer is cut off
         self.body_at = self._start + prefix
         self._arena = bytearray(_STRIDE * SLOTS)
         self._bytes = memoryview(self._arena)

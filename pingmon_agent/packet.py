@@ -107,13 +107,13 @@ def places_of(sequence: int, salt: int, count: int) -> range:
     return range((sequence - salt) & 0xFFFF, count, 0x10000)
 
 
-def read_echo(icmp: bytes) -> Echo | None:
-    """An echo message, or None for what is too short to be one of ours."""
+def read_echo(icmp: bytes, length: int = PACKET_BYTES) -> Echo | None:
+    """An echo message, or None for what is too short to be one of ours. `length`: what an intact one has."""
     if len(icmp) < KEY_AT + 12:
         return None
     check, key, place = _MINE.unpack_from(icmp, CHECK_AT)
     identity = int.from_bytes(icmp[4:6], "big")
-    return Echo(icmp[0], identity, check, key, place, len(icmp) == PACKET_BYTES and icmp[PAD_AT:] == PAD)
+    return Echo(icmp[0], identity, check, key, place, len(icmp) == length and icmp[PAD_AT:PACKET_BYTES] == PAD)
 
 
 def read_error(icmp: bytes, fmt: Format) -> Quoted | None:

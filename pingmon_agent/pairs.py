@@ -111,6 +111,7 @@ class Pairs:
         self._columns = _Columns(0)
         self._ids: list[int] = []
         self._labels: list[str] = []
+        self._shots: list[list[int]] = []
         self._rounds: list[array[int]] = []
         self._started_ms: list[int] = []
 
@@ -123,6 +124,7 @@ class Pairs:
             # Two series with the same labels would make Prometheus refuse the whole page.
             names = [t.name if times[t.name] == 1 else f"{t.name}#{t.id}" for t in targets.targets]
             self._ids, self._labels = [t.id for t in targets.targets], [self._label(name) for name in names]
+            self._shots = _shots(targets)
             before, self._columns = self._columns, _Columns(len(names))
             for place, key in enumerate(zip(self._ids, self._labels, strict=True)):
                 if key in known:
@@ -131,10 +133,15 @@ class Pairs:
     def observe(self, samples: array[int], started_ms: int) -> None:
         """Count one round of the loaded set. `samples` must not change any more."""
         with self._lock:
-            self._rounds.append(samples)
-            self._started_ms.append(started_ms)
+            rounds = self._by_shot(samples) if self._shots else [samples]
+            self._rounds += rounds
+            self._started_ms += [started_ms] * len(rounds)
             if len(self._rounds) >= _ROUNDS_AT_ONCE:
                 self._work_in()
+
+    def _by_shot(self, samples: array[int]) -> list[array[int]]:
+        """A round in which some targets were probed several times, as rounds in which each was probed once at most."""
+        return [array("i", [samples[c] if c >= 0 else Outcome.NOT_PROBED for c in own]) for own in self._shots]
 
     def render(self) -> str:
         """All pairs in the Prometheus text format, one family after the other."""
@@ -183,6 +190,18 @@ class Pairs:
     def _last_reply(self, name: str) -> Iterator[str]:
         rows = zip(self._labels, self._columns.last_reply_ms, strict=True)
         return (f"{name}{{{key}}} {ms / 1000:.3f}\n" for key, ms in rows if ms)
+
+
+def _shots(targets: TargetSet) -> list[list[int]]:
+    """Per shot, the column of each target or -1; empty where every target has one column."""
+    widths = [target.probe.columns for target in targets.targets]
+    if max(widths, default=1) == 1:
+        return []
+    starts = list(accumulate(widths, initial=0))
+    return [
+        [start + shot if shot < width else -1 for start, width in zip(starts, widths, strict=False)]
+        for shot in range(max(widths))
+    ]
 
 
 def _escape(value: str) -> str:

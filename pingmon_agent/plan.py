@@ -14,12 +14,27 @@ LATE_TICK_S = 0.5  # a tick this late, and losses are no evidence against the ne
 
 
 @dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a probe leaves: bytes of payload, hop limit and code point (0: the kernel's), source ("": as routed)."""
+
+    size: int = 56
+    ttl: int = 0
+    dscp: int = 0
+    df: bool = False
+    source: str = ""
+
+
+STANDARD = Way()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One round: an address (or None: unresolved) per target, in the order of the set."""
+    """One round: an address (or None: unresolved) per probe, in the order of sending; `ways` None: all STANDARD."""
 
     addresses: Sequence[str | None]
     window_s: float
     timeout_s: float
+    ways: Sequence[Way] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

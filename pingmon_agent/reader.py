@@ -18,7 +18,7 @@ from .flight import Flight
 from .icmp import SO_TIMESTAMPING, EchoSocket
 from .judge import ORIGIN_STAMP, Judge
 from .mmsg import CONTROL_AT, SLOTS, Inbox, constant
-from .packet import CHECK_AT, KEY_AT, PACKET_BYTES, PAD, PAD_AT, PLACE_AT, V4, Packets
+from .packet import CHECK_AT, KEY_AT, PAD, PAD_AT, PLACE_AT, V4, Packets
 from .plan import Tally
 
 _MSG_ERRQUEUE = 0x2000
@@ -41,7 +41,8 @@ class Reader:
         is4 = sock.format is V4
         prefix = 20 if is4 and sock.raw else 0
         self._inbox = inbox = Inbox(prefix)
-        self._judge = Judge(sock, inbox, tally)
+        length = min(8 + sock.way.size, inbox.body_room)
+        self._judge = Judge(sock, inbox, tally, length)
         body, second = inbox.body_at, CONTROL_AT + _STAMP_CONTROL
         self._seconds, self._nanos = inbox.column(CONTROL_AT + 16, "q"), inbox.column(CONTROL_AT + 24, "q")
         self._stamp_keys = inbox.column(second + 28, "I")
@@ -59,7 +60,7 @@ class Reader:
         self._reply_shape = [
             *stamped,
             (inbox.control_lengths, constant("Q", _STAMP_CONTROL)),
-            (inbox.lengths, constant("I", prefix + PACKET_BYTES)),
+            (inbox.lengths, constant("I", prefix + length)),
             (inbox.column(body, "H"), constant("H", int(struct.unpack("=H", bytes([sock.format.reply, 0]))[0]))),
             *((inbox.column(body + PAD_AT + n, "Q"), constant("Q", word)) for n, word in _words(PAD)),
         ]

@@ -31,7 +31,7 @@ Lookup = Callable[[str], Sequence[str]]
 
 @dataclass
 class _Entry:
-    address: str | None = None
+    addresses: tuple[str, ...] = ()
     due: float = 0.0
     failed: bool = False
     busy: bool = False
@@ -83,13 +83,16 @@ class Resolver:
             self.changes += 1
         self._wake.set()
 
-    def address(self, name: str) -> str | None:
-        """The address to use for `name` now; None if it never resolved."""
-        if (known := literal(name)) is not None:
-            return known
-        with self._lock:
-            entry = self._entries.get(name)
-            return entry.address if entry else None
+    def address(self, name: str, family: int = 0) -> str | None:
+        """The address to use for `name` now, of IP version `family` (0: either); None if there is none."""
+        known = literal(name)
+        if known is None:
+            with self._lock:
+                entry = self._entries.get(name)
+                found = entry.addresses if entry else ()
+        else:
+            found = (known,)
+        return next((a for a in found if not family or (6 if ":" in a else 4) == family), None)
 
     def settle(self, timeout_s: float) -> bool:
         """Wait until each watched name has resolved or failed once; False if that took longer."""
@@ -115,9 +118,9 @@ class Resolver:
 
     def _refresh(self, name: str) -> None:
         try:
-            found = next(iter(self._lookup(name)), None)
+            found = tuple(self._lookup(name))
         except (NameLookupError, UnicodeError):
-            found = None
+            found = ()
         with self._settled:
             entry = self._entries.get(name)
             if entry is not None:
@@ -125,14 +128,28 @@ class Resolver:
             self._settled.notify_all()
         self._wake.set()
 
-    def _store(self, name: str, entry: _Entry, found: str | None) -> None:
+    def _store(self, name: str, entry: _Entry, found: tuple[str, ...]) -> None:
         entry.busy = False
         entry.due = self._now() + (REFRESH_S if found else RETRY_S)
-        if found and found != entry.address:
-            _log.info(say("name resolved", name=name, address=found, before=entry.address or "-"))
+        before = ", ".join(entry.addresses)
+        found = _one_of_each(found, entry.addresses)
+        if found and found != entry.addresses:
+            _log.info(say("name resolved", name=name, address=", ".join(found), before=before or "-"))
         if not found and not entry.failed:
-            kept = f"its last address {entry.address} stays in use" if entry.address else "its target is not probed"
+            kept = f"its last address {before} stays in use" if before else "its target is not probed"
             _log.warning(say(f"name does not resolve, {kept}", name=name))
-        self.changes += found is not None and found != entry.address
-        entry.address = found or entry.address
-        entry.failed = found is None
+        self.changes += bool(found) and found != entry.addresses
+        entry.addresses = found or entry.addresses
+        entry.failed = not found
+
+
+def _one_of_each(found: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:
+    """One address of each IP version, IPv4 first: the one in use while it is still given, or else the first.
+
+    Name servers turn the order of many addresses around at each question: that is no change of the target.
+    """
+    chosen = []
+    for six in (False, True):
+        own = [a for a in found if (":" in a) is six]
+        chosen += [next((a for a in now if a in own), own[0])] if own else []
+    return tuple(chosen)

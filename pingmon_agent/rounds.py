@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .columns import NO_TARGETS, Columns, Probing
 from .log import say
 from .pairs import Pairs
 from .plan import Engine, Plan, Probed
+from .policy import Policy
 from .resolve import Resolver
 from .ring import Ring
 from .schedule import Schedule, Tick
@@ -51,16 +53,17 @@ class Rounds:
         on_round: Callable[[Tick], None],
         timeout_s: float,
         window_s: float,
+        policy: Policy | None = None,
     ) -> None:
         self._schedule, self._resolver, self._ring, self._pairs = schedule, resolver, ring, pairs
         self._on_round = on_round
-        self._timeout_s, self._window_s = timeout_s, window_s
+        self._timeout_s, self._window_s, self._policy = timeout_s, window_s, policy or Policy()
         self.counts = RoundCounts()
         self.outcomes: Counter[int] = Counter()
-        self.unresolved = 0
-        self._addresses: list[str | None] = []
+        self._columns = Columns(NO_TARGETS, self._policy)
+        self._probing: Probing | None = None
         self._planned: TargetSet | None = None
-        self._planned_changes = -1
+        self._planned_changes = self._turn = 0
 
     def run(self, engine: Engine, stop: threading.Event) -> None:
         """Rounds until `stop`; a bug in one is logged, counted and survived."""
@@ -86,7 +89,8 @@ class Rounds:
     def _probe(self, engine: Engine, tick: Tick, stop: threading.Event) -> None:
         if tick.changed:
             self._load(tick.targets)
-        probed = engine.run_round(self.plan(tick.targets))
+        plan = self.plan(tick.targets)
+        probed = engine.run_round(plan)
         if stop.is_set():
             return  # cut short: what was not waited for is no loss
         self._keep(tick, probed)
@@ -94,19 +98,32 @@ class Rounds:
 
     def plan(self, targets: TargetSet) -> Plan:
         """What the engine is to do for this set now."""
-        addresses = self._addresses_of(targets)
+        probing = self._probing_of(targets)
         room = targets.interval_s * _SHARE_OF_INTERVAL
         window = min(self._window_s, room * _WINDOW_SHARE)
-        return Plan(addresses=addresses, window_s=window, timeout_s=min(self._timeout_s, room - window))
+        timeout = min(max(self._timeout_s, self._columns.limit_ms / 1000), room - window)
+        return Plan(addresses=probing.addresses, ways=probing.ways, window_s=window, timeout_s=timeout)
 
-    def _addresses_of(self, targets: TargetSet) -> list[str | None]:
-        """The same list again while no name has got another address: the engine then keeps what it made of it."""
+    def _probing_of(self, targets: TargetSet) -> Probing:
+        """The same again while no name has got another address: the engine then keeps what it made of it."""
         known = self._resolver.changes
-        if targets is not self._planned or known != self._planned_changes:
-            self._addresses = [self._resolver.address(target.address) for target in targets.targets]
+        if targets is not self._planned:
+            self._columns, self._turn = Columns(targets, self._policy), 0
+        same = targets is self._planned and known == self._planned_changes
+        if self._probing is None or not same or self._columns.changing:
+            self._probing = self._columns.probing(self._resolver.address, self._turn)
             self._planned, self._planned_changes = targets, known
-            self.unresolved = self._addresses.count(None)
-        return self._addresses
+        return self._probing
+
+    @property
+    def unresolved(self) -> int:
+        """Columns without an address in the last round."""
+        return self._columns.unresolved
+
+    @property
+    def refused(self) -> int:
+        """Columns that this host refused to probe in the last round."""
+        return self._columns.refused
 
     def _load(self, targets: TargetSet) -> None:
         self._pairs.load(targets)
@@ -125,18 +142,20 @@ class Rounds:
 
     def _keep(self, tick: Tick, probed: Probed) -> None:
         disturbed = probed.disturbed or tick.disturbed
+        samples = self._probing.fill(probed.samples) if self._probing else probed.samples
+        self._turn += 1 + tick.skipped
         self._ring.append(
             started_ms=probed.started_ms,
             revision=tick.targets.revision,
-            samples=probed.samples,
+            samples=samples,
             disturbed=disturbed,
             agent_id=tick.targets.agent_id,
         )
-        self._pairs.observe(probed.samples, probed.started_ms)
+        self._pairs.observe(samples, probed.started_ms)
         self.counts.done += 1
         self.counts.disturbed += disturbed
         self.counts.skipped += tick.skipped
-        if probed.samples and min(probed.samples) < 0:
-            self.outcomes.update(sample for sample in probed.samples if sample < 0)
+        if samples and min(samples) < 0:
+            self.outcomes.update(sample for sample in samples if sample < 0)
         if tick.skipped:
             _log.warning(say("rounds skipped, this host was asleep or busy", count=tick.skipped))

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from .namespaces import Namespace
+from .wires import raw_wire, wire
+
+__all__ = ["raw_wire", "wire"]
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 
 from pingmon_agent.engine import EchoEngine
 from pingmon_agent.icmp import NoPermissionError
-from pingmon_agent.plan import Plan
+from pingmon_agent.plan import STANDARD, Plan
 from pingmon_agent.wire.contract import Outcome
 
 from .namespaces import Namespace, connect
@@ -213,7 +213,7 @@ def test_without_ipv6_only_its_targets_suffer(make_namespace: Make) -> None:
 
 def test_a_small_receive_buffer_loses_nothing(engine: EchoEngine) -> None:
     """Where the kernel grants little, the engine reads more often instead of losing replies."""
-    lane = engine._lanes[4]
+    lane = engine._lanes[4, STANDARD]
     lane.socket._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
     lane._most_unread = lane.socket._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 1280
 
@@ -233,7 +233,9 @@ def test_an_address_this_host_cannot_use_harms_no_other(engine: EchoEngine) -> N
 
 def test_packets_dropped_by_the_kernel_are_counted_and_disturb(engine: EchoEngine) -> None:
     """A receive buffer that overflows is our fault: the kernel's count says so, and nothing is called lost."""
-    engine._lanes[4].socket._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_000)  # and nobody told the lane
+    engine._lanes[4, STANDARD].socket._sock.setsockopt(
+        socket.SOL_SOCKET, socket.SO_RCVBUF, 8_000
+    )  # and nobody told the lane
 
     probed = engine.run_round(Plan(addresses=["127.0.0.1"] * 200, window_s=0.0, timeout_s=0.1))
 

@@ -6,11 +6,11 @@ import errno
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import pytest
 
+from pingmon_agent.cli import main
 from pingmon_agent.engine import EchoEngine
 from pingmon_agent.lane import Lane
 from pingmon_agent.mmsg import Outbox
@@ -18,65 +18,10 @@ from pingmon_agent.plan import Plan, Probed, Refusal, Tally
 from pingmon_agent.wire.contract import Outcome
 
 from .namespaces import Namespace
-from .tun import HOST, HOST6, ROUTER, ROUTER6, Answer, Packet, Responder, Script
+from .tun import HOST, HOST6, ROUTER, ROUTER6, Answer, Packet, Script
+from .wires import Wire
 
 pytestmark = pytest.mark.root
-
-
-@dataclass
-class Wire:
-    """A namespace whose engine (raw or not) talks to a scripted responder."""
-
-    space: Namespace
-    responder: Responder
-    unprivileged: bool = False
-
-    def rounds(
-        self,
-        script: Script,
-        *addresses: str,
-        count: int = 1,
-        timeout_s: float = 0.3,
-        window_s: float = 0.0,
-        before: Callable[[int], None] = lambda number: None,
-    ) -> list[Probed]:
-        """Rounds of a fresh engine; its tally is `self.tally` afterwards. `before` is called with each one's number."""
-        self.responder.script, self.responder.seen = script, 0
-
-        def work() -> list[Probed]:
-            engine = EchoEngine()
-            self.tally: Tally = engine.tally
-            assert engine.mode == ("dgram" if self.unprivileged else "raw")
-            try:
-                plan = Plan(addresses=addresses or (HOST,), window_s=window_s, timeout_s=timeout_s)
-                return [(before(number), engine.run_round(plan))[1] for number in range(count)]
-            finally:
-                engine.close()
-
-        return self.space.run(work, unprivileged=self.unprivileged)
-
-    def outcome(self, script: Script, address: str = HOST, *, timeout_s: float = 0.3) -> int:
-        """The one sample of one round."""
-        return self.rounds(script, address, timeout_s=timeout_s)[0].samples[0]
-
-
-@pytest.fixture(params=["raw", "dgram"])
-def wire(request: pytest.FixtureRequest, make_namespace: Callable[[], Namespace]) -> Iterator[Wire]:
-    """A wire of each kind of socket."""
-    space = make_namespace()
-    space.sysctl("net.ipv4.ping_group_range", "0 2147483647")
-    responder = Responder(space, lambda packet: [])
-    yield Wire(space, responder, request.param == "dgram")
-    responder.close()
-
-
-@pytest.fixture
-def raw_wire(make_namespace: Callable[[], Namespace]) -> Iterator[Wire]:
-    """A wire for what only raw sockets see."""
-    space = make_namespace()
-    responder = Responder(space, lambda packet: [])
-    yield Wire(space, responder)
-    responder.close()
 
 
 def nft(space: Namespace, rules: str) -> None:
@@ -495,3 +440,14 @@ def test_a_full_send_buffer_is_tried_again_in_the_same_round(
     assert never.samples[10] == Outcome.NOT_SENT
     assert min(never.samples[:10]) >= 0
     assert raw_wire.tally.send_errors[errno.ENOBUFS] == (1 if reason == errno.ENOBUFS else 20)
+
+
+def test_ping_by_hand_says_who_complains(raw_wire: Wire, capsys: pytest.CaptureFixture[str]) -> None:
+    """`pingmon-agent ping` names the outcome, the sender of the error and its type and code."""
+    raw_wire.responder.script = lambda p: [(0, p.error(11, 0) if p.destination == HOST else p.reply())]
+    code = raw_wire.space.run(lambda: main(["ping", "-c", "1", "-W", "1", HOST, "10.99.0.2"]))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert lines[0] == f"{HOST}  {HOST}  time to live exceeded (says {ROUTER}: ICMP type 11, code 0)"
+    assert lines[1].endswith(" ms")

@@ -98,7 +98,7 @@ class Court:
 
     def __init__(self, count: int = 8) -> None:
         self.tally, self.inbox = Tally(), mmsg.Inbox(20)
-        self.judge = Judge(_Socket(V4), self.inbox, self.tally)  # type: ignore[arg-type]
+        self.judge = Judge(_Socket(V4), self.inbox, self.tally, PACKET_BYTES)  # type: ignore[arg-type]
         self.packets = Packets(V4, _Socket.identity, count, with_checksum=True)
         self.addresses = [f"192.0.2.{n}" for n in range(count)]
         self.names = mmsg.packed(16, [_name(address) for address in self.addresses])

@@ -8,6 +8,8 @@ from array import array
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from pingmon_agent.metrics import AGENT_METRICS, Facts, Metrics, MetricsServer
@@ -78,6 +80,26 @@ def test_counters_outlive_a_change_of_the_set() -> None:
 
     assert got["pingmon_ping_requests_total", pair("stays")] == 1
     assert ("pingmon_ping_requests_total", pair("goes")) not in got
+
+
+@given(
+    st.lists(st.lists(st.integers(-7, 3_000_000), min_size=3, max_size=3), min_size=1, max_size=40),
+    st.sets(st.integers(0, 39)),
+)
+@settings(max_examples=60, deadline=None)
+def test_many_rounds_at_once_count_as_one_by_one(rounds: list[list[int]], scrapes: set[int]) -> None:
+    """Whenever somebody scrapes in between, the page is the same as if each round had been worked in by itself."""
+    at_once, singly = Pairs("probe-1"), Pairs("probe-1")
+    for pairs in (at_once, singly):
+        pairs.load(a_set("a", "b", "c"))
+    for number, row in enumerate(rounds):
+        at_once.observe(array("i", row), 1_700_000_000_000 + number)
+        singly.observe(array("i", row), 1_700_000_000_000 + number)
+        singly.render()
+        if number in scrapes:
+            at_once.render()
+
+    assert samples_of(at_once.render()) == pytest.approx(samples_of(singly.render()), abs=2e-6)
 
 
 def test_targets_of_one_name_are_two_series() -> None:

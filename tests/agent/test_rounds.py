@@ -162,3 +162,16 @@ def test_a_set_without_targets_takes_them_off_the_metrics(bench: Bench) -> None:
     while 'target="t0"' in bench.pairs.render():
         assert time.monotonic() < deadline, "the target is still there"
         time.sleep(0.01)
+
+
+def test_the_same_addresses_are_planned_as_the_same_list(bench: Bench) -> None:
+    """The engine lays packets out once per list; another list comes only when a name has got another address."""
+    targets = a_set("192.0.2.1", "name.example")
+    bench.resolver.watch(["name.example"])
+    assert bench.resolver.settle(2)
+    first = bench.rounds.plan(targets).addresses
+    assert bench.rounds.plan(targets).addresses is first
+
+    bench.resolver._lookup = lambda name: ["192.0.2.77"]
+    bench.resolver._refresh("name.example")
+    assert bench.rounds.plan(targets).addresses == ["192.0.2.1", "192.0.2.77"]
