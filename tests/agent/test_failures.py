@@ -381,10 +381,9 @@ def test_what_this_host_drops_silently_is_not_sent(raw_wire: Wire) -> None:
     assert raw_wire.tally.send_errors == {errno.ENOBUFS: 2}
 
 
+@pytest.mark.parametrize("wire", ["dgram"], indirect=True)
 def test_what_a_ping_socket_is_told_was_dropped_is_not_sent(wire: Wire) -> None:
     """The kernel says so to ping sockets, by ENOBUFS; the targets after it are measured all the same."""
-    if not wire.unprivileged:
-        pytest.skip("raw sockets are not told")
     nft(wire.space, EGRESS)
     probed = wire.rounds(after(), HOST, "10.99.0.2", "10.99.0.3")[0]
 
