@@ -9,6 +9,7 @@ Must not know: the server, the schedule, names.
 from __future__ import annotations
 
 import errno
+import logging
 import secrets
 import select
 import threading
@@ -18,13 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .addresses import Addresses
-from .icmp import FamilyUnavailableError
+from .icmp import FamilyUnavailableError, NoPermissionError
 from .lane import Lane
+from .log import say
 from .losses import Losses
 from .mmsg import require_64_bit
 from .plan import Health, Plan, Probed, Refusal, Tally
 from .wire.contract import Outcome
 
+_log = logging.getLogger(__name__)
 _TICK_S = 0.05
 _SMALLEST_TICK = 8  # probes: waking up costs more than sending a few
 _READ_EVERY_S = 0.25
@@ -108,11 +111,16 @@ class EchoEngine:
         age = _boot() - self._renewed
         if age < _RENEW_APART_S or (age < _RENEW_EVERY_S and not self._losses.stuck):
             return
-        for lane in self._lanes.values():
-            lane.renew()
         self._renewed = _boot()
         self._losses.tried()
+        try:
+            for lane in self._lanes.values():
+                lane.renew()
+        except (NoPermissionError, FamilyUnavailableError, OSError) as err:
+            _log.warning(say("cannot open a fresh ICMP socket, going on with the old one", reason=str(err)))
+            return
         self.tally.identities += 1
+        _log.info(say("ICMP ids changed", reason="a target is lost" if age < _RENEW_EVERY_S else "routine"))
 
     # -- sending --
 
