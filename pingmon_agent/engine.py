@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .addresses import Addresses, Key
-from .icmp import FamilyUnavailableError
+from .icmp import FamilyUnavailableError, NoPermissionError
 from .lane import Lane
+from .log import say
 from .losses import Losses
 from .mmsg import require_64_bit
 from .plan import STANDARD, Health, Plan, Probed, Refusal, Tally, Way
@@ -123,11 +124,16 @@ class EchoEngine:
         age = _boot() - self._renewed
         if age < _RENEW_APART_S or (age < _RENEW_EVERY_S and not self._losses.stuck):
             return
-        for lane in self._lanes.values():
-            lane.renew()
         self._renewed = _boot()
         self._losses.tried()
+        try:
+            for lane in self._lanes.values():
+                lane.renew()
+        except (NoPermissionError, FamilyUnavailableError, OSError) as err:
+            _log.warning(say("cannot open a fresh ICMP socket, going on with the old one", reason=str(err)))
+            return
         self.tally.identities += 1
+        _log.info(say("ICMP ids changed", reason="a target is lost" if age < _RENEW_EVERY_S else "routine"))
 
     # -- sending --
 

@@ -74,9 +74,10 @@ class Judge:
         """Anything at all: a wrong reply, a late one, a second one, an error, or a reply without a stamp."""
         data = self._inbox.data(slot)
         if self._format is V4 and self._sock.raw:
-            data = data[(data[0] & 15) * 4 :] if data else data
+            source, data = data[12:16], data[(data[0] & 15) * 4 :] if data else data
+        else:
+            source = self._inbox.name(slot)[self._address]
         echo = read_echo(data, self._length)
-        source = self._inbox.name(slot)[self._address]
         if data and data[0] in self._format.errors:
             self._take_error(read_error(data, self._format), source)
         elif echo is None or echo.kind != self._format.reply or echo.identity != self._sock.identity:

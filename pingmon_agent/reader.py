@@ -39,8 +39,9 @@ class Reader:
     def __init__(self, sock: EchoSocket, tally: Tally) -> None:
         self._sock = sock
         is4 = sock.format is V4
-        prefix = 20 if is4 and sock.raw else 0
-        self._inbox = inbox = Inbox(prefix)
+        self._in_header = is4 and sock.raw  # the sender's address: raw ICMPv4 comes with its IP header
+        prefix = 20 if self._in_header else 0
+        self._inbox = inbox = Inbox(prefix, named=not self._in_header)
         length = min(8 + sock.way.size, inbox.body_room)
         self._judge = Judge(sock, inbox, tally, length)
         body, second = inbox.body_at, CONTROL_AT + _STAMP_CONTROL
@@ -48,8 +49,11 @@ class Reader:
         self._stamp_keys = inbox.column(second + 28, "I")
         self._place, self._key = inbox.column(body + PLACE_AT, "I"), inbox.column(body + KEY_AT, "Q")
         # What differs by target and must be as we know it: the check word, and the address in one or two words.
-        own = [body + CHECK_AT, 0] if is4 else [body + CHECK_AT, 8, 16]
-        self._theirs = [inbox.column(at, "Q") for at in own]
+        if self._in_header:
+            sender = [inbox.column(body - 8, "I")]
+        else:
+            sender = [inbox.column(at, "Q") for at in ((0,) if is4 else (8, 16))]
+        self._theirs = [inbox.column(body + CHECK_AT, "Q"), *sender]
         self._known: list[array[int]] = []
         self._known_views: list[memoryview] = []
         stamped = [
@@ -78,15 +82,21 @@ class Reader:
     def begin(self, flight: Flight, packets: Packets, names: array[int]) -> None:
         """From now on what is read belongs to `flight`, or is late. `names`: the socket addresses asked."""
         self._flight = flight
-        first, stride = (0, 2) if self._sock.format is V4 else (1, 4)
+        stride = 2 if self._sock.format is V4 else 4
         self._judge.begin(flight, packets.checks, names, stride * 8)
         if packets is not self._packets:
             self._packets = packets
             # Arrays are quicker to look one value up in, views to compare many.
-            self._known = [packets.checks, *(names[first + n :: stride] for n in range(len(self._theirs) - 1))]
+            self._known = [packets.checks, *self._addresses(names)]
             self._known_views = [memoryview(known) for known in self._known]
             self._ramp = mmsg.ramp("I", packets.count + SLOTS)
         self._key_now = constant("Q", flight.key)
+
+    def _addresses(self, names: array[int]) -> list[array[int]]:
+        """What the senders' columns should hold, by place."""
+        if self._in_header:
+            return [array("I", memoryview(names).cast("B").cast("I")[1::4])]
+        return [names[0::2]] if self._sock.format is V4 else [names[1::4], names[2::4]]
 
     def drain(self) -> None:
         """Take over everything that waits: transmit stamps and router errors first, then replies."""
@@ -102,8 +112,9 @@ class Reader:
 
     def _batches(self, flags: int) -> Iterator[int]:
         tries = _TRIES
+        bare = self._sock.raw and flags == _MSG_ERRQUEUE  # raw sockets have nothing but stamps there
         while tries:
-            got = self._inbox.receive(self._sock.fileno(), flags)
+            got = self._inbox.receive(self._sock.fileno(), flags, bare=bare)
             if got > 0:
                 yield got
             elif got == -errno.EBADF:

@@ -88,6 +88,8 @@ class Ring:
         with self._lock:
             self._expire()
             first = max(0, seq + 1 - self._first_seq()) if self._kept else 0
+            if len(self._kept) - first == 1:
+                return [self._kept[first].round]  # as nearly always, and then its size does not matter
             rounds: list[Round] = []
             samples = size = 0
             for place in range(first, len(self._kept)):

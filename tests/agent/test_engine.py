@@ -12,7 +12,7 @@ import pytest
 
 from pingmon_agent.engine import EchoEngine
 from pingmon_agent.icmp import NoPermissionError
-from pingmon_agent.plan import STANDARD, Plan
+from pingmon_agent.plan import STANDARD, Plan, Probed
 from pingmon_agent.wire.contract import Outcome
 
 from .namespaces import Namespace, connect
@@ -229,6 +229,28 @@ def test_an_address_this_host_cannot_use_harms_no_other(engine: EchoEngine) -> N
 
     assert samples[0] == Outcome.NOT_SENT
     assert samples[1] >= 0
+
+
+def test_a_ping_socket_with_a_default_buffer_loses_nothing(
+    make_namespace: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what the default net.core.rmem_max grants: more and smaller ticks, read at each, and no loss."""
+    monkeypatch.setattr("pingmon_agent.icmp._RCVBUF", 106_496)
+    here = make_namespace()
+    here.sysctl("net.ipv4.ping_group_range", "0 2147483647")
+    addresses = [f"127.1.{n >> 8}.{n & 255}" for n in range(1, 5001)]
+
+    def work() -> Probed:
+        engine = EchoEngine()
+        try:
+            return engine.run_round(Plan(addresses=addresses, window_s=0.5, timeout_s=1))
+        finally:
+            engine.close()
+
+    probed = here.run(work, unprivileged=True)
+
+    assert min(probed.samples) >= 0
+    assert not probed.disturbed
 
 
 def test_packets_dropped_by_the_kernel_are_counted_and_disturb(engine: EchoEngine) -> None:

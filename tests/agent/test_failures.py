@@ -12,6 +12,7 @@ import pytest
 
 from pingmon_agent.cli import main
 from pingmon_agent.engine import EchoEngine
+from pingmon_agent.icmp import EchoSocket
 from pingmon_agent.lane import Lane
 from pingmon_agent.mmsg import Outbox
 from pingmon_agent.plan import Plan, Probed, Refusal, Tally
@@ -325,6 +326,7 @@ def test_what_this_host_drops_silently_is_not_sent(raw_wire: Wire) -> None:
     assert raw_wire.tally.send_errors == {errno.ENOBUFS: 2}
 
 
+@pytest.mark.parametrize("wire", ["dgram"], indirect=True)
 def test_what_a_ping_socket_is_told_was_dropped_is_not_sent(wire: Wire) -> None:
     """The kernel says so to ping sockets, by ENOBUFS; the targets after it are measured all the same."""
     nft(wire.space, EGRESS)
@@ -451,3 +453,24 @@ def test_ping_by_hand_says_who_complains(raw_wire: Wire, capsys: pytest.CaptureF
     assert code == 0
     assert lines[0] == f"{HOST}  {HOST}  time to live exceeded (says {ROUTER}: ICMP type 11, code 0)"
     assert lines[1].endswith(" ms")
+
+
+def test_without_a_fresh_socket_the_old_one_goes_on(
+    raw_wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Too many open files, or rights given up since: another id must wait, measuring does not."""
+
+    def refuse(version: int, way: object) -> EchoSocket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def before(number: int) -> None:
+        if number == 1:
+            monkeypatch.setattr("pingmon_agent.engine._RENEW_EVERY_S", 0.0)
+            monkeypatch.setattr("pingmon_agent.engine._RENEW_APART_S", 0.0)
+            monkeypatch.setattr("pingmon_agent.lane.EchoSocket", refuse)
+
+    rounds = raw_wire.rounds(after(), HOST, HOST6, count=3, before=before)
+
+    assert all(min(probed.samples) >= 0 for probed in rounds)
+    assert raw_wire.tally.identities == 0
+    assert "Too many open files" in caplog.text

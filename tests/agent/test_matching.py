@@ -122,10 +122,10 @@ class Court:
 
     def hear(self, icmp: bytes, sender: str) -> None:
         """One message arrives with a stamp of one second after the departure."""
+        header = bytes([0x45]) + bytes(11) + ipaddress.ip_address(sender).packed + bytes(4)
         control = struct.pack("=Qii6q", 64, 1, 37, 10**9 + 1, 0, 0, 0, 0, 0)
-        self.inbox.name = lambda slot: _name(sender)  # type: ignore[method-assign]
         self.inbox.control = lambda slot: control  # type: ignore[method-assign]
-        self.inbox.data = lambda slot: (bytes([0x45]) + bytes(19) + icmp)[:192]  # type: ignore[method-assign]
+        self.inbox.data = lambda slot: (header + icmp)[:192]  # type: ignore[method-assign]
         self.judge.message(0)
 
     def answered(self) -> list[int]:
