@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import config as configuration
-from . import log, tls
+from . import doctor, log, tls
 from .agent import EXIT_FAILED, EXIT_OK, Agent, version
 from .config import ConfigError
 from .engine import EchoEngine
@@ -77,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check)
     check.add_argument("--connect", action="store_true", help="also try the TLS connection to the server")
     check.set_defaults(func=_config_check)
+    healer = commands.add_parser("doctor", help="try all that an agent needs on this host, and print the mend")
+    _add_config(healer)
+    healer.set_defaults(func=_doctor)
     _add_ping(commands.add_parser("ping", help="probe by hand, with the same engine"))
     return parser
 
@@ -128,6 +131,10 @@ def _config_check(args: argparse.Namespace) -> int:
         tls.connect(config.server.host, config.server.port, context, config.server.ca_file).close()
         print(f"{config.server.url} answers and is trusted by {config.server.ca_file}")
     return EXIT_OK
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    return EXIT_OK if doctor.run(args.config, print) else EXIT_FAILED
 
 
 def _status(args: argparse.Namespace) -> int:

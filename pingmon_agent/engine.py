@@ -77,6 +77,11 @@ class EchoEngine:
         """The IP versions that can be probed."""
         return tuple(sorted({version for version, _ in self._lanes}))
 
+    @property
+    def room(self) -> int:
+        """Packets that may wait unread in the smallest receive buffer."""
+        return min(lane.socket.room for lane in self._lanes.values())
+
     def close(self) -> None:
         """Close the sockets."""
         for lane in self._lanes.values():

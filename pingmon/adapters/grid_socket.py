@@ -116,6 +116,6 @@ class GridSocket:
             "version": grid.layout.version,
             "seq": self._seq,
             "now_ms": now,
-            "rows": [[i, row.heard_ms] for i, row in chosen],
+            "rows": [[i, row.heard_ms, row.disturbed] for i, row in chosen],
         }
         return meta, values.tobytes() + bytes(states)

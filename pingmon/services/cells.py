@@ -74,7 +74,8 @@ class Row:
 
     `lost`, `dead` and `sent` are shift registers of the last 12 rounds, newest in bit 0: something was lost, all was
     lost, something was sent. The newest round started at `at_ms` by the agent's clock and came at `heard_ms` by ours:
-    only the latter tells how old the row is.
+    only the latter tells how old the row is. `disturbed`: in the newest round the agent's host itself was late or
+    starved.
     """
 
     revision: int
@@ -90,6 +91,7 @@ class Row:
     seq: int = 0
     at_ms: int = 0
     heard_ms: int = 0
+    disturbed: bool = False
 
     @classmethod
     def empty(cls, revision: int, columns: tuple[int, ...]) -> Row:
@@ -145,7 +147,7 @@ class Row:
 
     def take(self, stored: StoredRound, limits: Thresholds) -> None:
         """Work one round in."""
-        disturbed = bool(stored.flags & FLAG_DISTURBED)
+        disturbed = self.disturbed = bool(stored.flags & FLAG_DISTURBED)
         samples: Sequence[int] = stored.samples
         if self.singles is not None:
             for cell, burst in self.bursts.items():

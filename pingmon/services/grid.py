@@ -44,6 +44,7 @@ class GridRow:
     states: bytes
     at_ms: int
     heard_ms: int
+    disturbed: bool = False
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Grid:
             if place >= 0:
                 last[place] = row.last[i]
                 states[place] = CellState.STALE if stale and row.states[i] else row.states[i]
-        return GridRow(last, bytes(states), row.at_ms, row.heard_ms)
+        return GridRow(last, bytes(states), row.at_ms, row.heard_ms, row.disturbed)
 
     def _places(self, agent_no: int, row: Row) -> list[int]:
         key = (self._layout.version, row.revision)
@@ -163,6 +164,7 @@ class Grid:
         rows = [self.row(a.no, now) for a in self._layout.agents]
         for agent, row in zip(body["agents"], rows, strict=True):
             agent["last_round"] = row.at_ms / 1000 if row.at_ms else None
+            agent["disturbed"] = row.disturbed
         return body | {
             "at": now / 1000,
             "rtt_ms": [[us / 1000 if us >= 0 else None for us in row.last] for row in rows],

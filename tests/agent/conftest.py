@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from .certificates import Authority
 from .namespaces import Namespace
 from .wires import raw_wire, wire
 
@@ -21,6 +23,12 @@ def _logging_as_it_was() -> Iterator[None]:
     before = root.handlers[:], root.level, ours.level, threading.excepthook
     yield
     root.handlers[:], root.level, ours.level, threading.excepthook = before
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """The CA of the test."""
+    return Authority(tmp_path / "ca")
 
 
 @pytest.fixture

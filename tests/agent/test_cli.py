@@ -31,12 +31,6 @@ def configuration(folder: Path, url: str, ca: Path, listen: str = "127.0.0.1:976
     return path
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    """The CA of the test."""
-    return Authority(tmp_path / "ca")
-
-
 def free_port() -> int:
     """A port nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -57,7 +57,7 @@ def cells(args: Any, width: int) -> dict[int, tuple[list[int], list[int]]]:
     states = data[count * width * 4 :]
     return {
         row: (values[k * width : (k + 1) * width].tolist(), list(states[k * width : (k + 1) * width]))
-        for k, (row, _) in enumerate(meta["rows"])
+        for k, (row, *_) in enumerate(meta["rows"])
     }
 
 

@@ -131,6 +131,9 @@ def test_a_disturbed_round_proves_no_loss(row: Services, clock: FakeClock) -> No
 
     assert states(row)[0] == "ok"
     assert row.grid.picture_json()["loss"][0][0] == 0.0
+    assert row.grid.picture_json()["agents"][0]["disturbed"]
+    feed(row, clock, (1000, 1000))
+    assert not row.grid.picture_json()["agents"][0]["disturbed"]
 
 
 def test_a_disturbed_round_colours_nothing_that_was_never_measured(row: Services, clock: FakeClock) -> None:

@@ -191,18 +191,17 @@ export class Painter {
       const y = g.headerH + r * g.size.h - scene.scrollY;
       const lit = scene.lit?.row === r;
       if (lit) this.fill(this.colours.lit, 0, y, g.headerW, g.size.h);
-      if (g.size.h >= 12 || lit || r % 2 === 0) this.paintRowName(agent, y, g);
+      if (g.size.h >= 12 || lit || r % 2 === 0) this.paintRowName(agent, rowTag(agent, picture.disturbed.has(agent.id)), y, g);
     }
     ctx.restore();
   }
 
-  private paintRowName(agent: LayoutAgent, y: number, g: Geometry): void {
+  private paintRowName(agent: LayoutAgent, tag: string, y: number, g: Geometry): void {
     const { ctx } = this;
     const middle = y + g.size.h / 2 + 0.5;
     ctx.textAlign = "left";
     ctx.textBaseline = "middle";
     const font = g.size.h < 16 ? 10 : 13;
-    const tag = rowTag(agent);
     ctx.beginPath();
     ctx.arc(12, middle - 0.5, g.size.h < 16 ? 2.5 : 4, 0, 2 * Math.PI);
     ctx.fillStyle = ctx.strokeStyle = agent.state === "hold" ? this.colours.warn : agent.connected ? this.colours.good : this.colours.muted;
@@ -268,7 +267,8 @@ export class Painter {
 }
 
 /** What stands behind an agent's name when it is not simply measuring. */
-export function rowTag(agent: LayoutAgent): string {
+export function rowTag(agent: LayoutAgent, disturbed = false): string {
   if (agent.state === "hold") return "hold";
-  return agent.connected ? "" : "off";
+  if (!agent.connected) return "off";
+  return disturbed ? "disturbed" : "";
 }

@@ -26,7 +26,7 @@ export interface RowsMeta {
   version: number;
   seq: number;
   now_ms: number;
-  rows: [agentIndex: number, lastRoundMs: number | null][];
+  rows: [agentIndex: number, lastRoundMs: number | null, disturbed?: boolean][];
 }
 
 export type Applied = "applied" | "ignored" | "gap";
@@ -36,6 +36,8 @@ export class Picture {
   rtt = new Int32Array(0);
   state = new Uint8Array(0);
   lastRound: (number | null)[] = [];
+  /** agents whose host itself was late or starved in its last round: what it lost is no evidence */
+  readonly disturbed = new Set<string>();
   /** server clock minus ours, so that ages are right on a host with a wrong clock */
   clockOffsetMs = 0;
   private seq: number | null = null;
@@ -78,11 +80,14 @@ export class Picture {
     this.clockOffsetMs = meta.now_ms - Date.now();
     const rtt = new Int32Array(bytes, 0, meta.rows.length * columns);
     const state = new Uint8Array(bytes, rtt.byteLength);
-    meta.rows.forEach(([row, lastRoundMs], i) => {
+    meta.rows.forEach(([row, lastRoundMs, disturbed], i) => {
       if (row >= this.lastRound.length) return;
       this.rtt.set(rtt.subarray(i * columns, (i + 1) * columns), row * columns);
       this.state.set(state.subarray(i * columns, (i + 1) * columns), row * columns);
       this.lastRound[row] = lastRoundMs;
+      const id = this.layout.agents[row]?.id ?? "";
+      if (disturbed) this.disturbed.add(id);
+      else this.disturbed.delete(id);
     });
     return "applied";
   }

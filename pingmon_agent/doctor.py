@@ -1,0 +1,140 @@
+"""`pingmon-agent doctor`: everything a host needs to be a good agent, tried one by one, each fault with its mend.
+
+Nothing is changed, and nothing but loopback is pinged. Must not know: how a running agent does its work.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import config as configuration
+from . import tls
+from .config import Config, ConfigError
+from .engine import EchoEngine
+from .icmp import NoPermissionError
+from .plan import Plan
+from .policy import PolicyError, policy_of
+
+_RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
+_PING_GROUPS = Path("/proc/sys/net/ipv4/ping_group_range")
+# Replies and transmit stamps of 5,000 targets that answer at once.
+_ROOM_WANTED = 10_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `mend`: what to do where it is not well."""
+
+    what: str
+    well: bool
+    mend: str = ""
+
+    def line(self) -> str:
+        """As printed."""
+        return f"ok    {self.what}" if self.well else f"MEND  {self.what}: {self.mend}"
+
+
+def findings(path: Path) -> Iterator[Finding]:
+    """Look at everything; what depends on something broken is left out."""
+    config: Config | None = None
+    try:
+        config = configuration.load(path)
+        yield Finding(f"configuration {path}, this is agent {config.agent.hostname}", True)
+    except ConfigError as error:
+        yield Finding("configuration", False, str(error))
+    if config is not None:
+        yield from _files(config)
+        yield _server(config)
+        yield _metrics(config)
+    yield from _icmp()
+
+
+def _files(config: Config) -> Iterator[Finding]:
+    warning = configuration.open_to_others(config)
+    yield Finding(f"passphrase file {config.server.passphrase_file}", warning is None, warning or "")
+    try:
+        policy_of(config.probe.policy_file)
+        yield Finding(f"policy {config.probe.policy_file or '(standard)'}", True)
+    except PolicyError as error:
+        yield Finding("policy", False, str(error))
+
+
+def _server(config: Config) -> Finding:
+    server = config.server
+    try:
+        tls.connect(server.host, server.port, tls.client_context(server.ca_file), server.ca_file).close()
+    except (ConfigError, tls.ConnectError) as error:
+        return Finding(f"server {server.url}", False, str(error))
+    return Finding(f"server {server.url} answers and is trusted", True)
+
+
+def _metrics(config: Config) -> Finding:
+    address = configuration.listen_address(config.metrics.listen)
+    if address is None:
+        return Finding("metrics are switched off", True)
+    try:
+        socket.create_server(address, family=socket.AF_INET6 if ":" in address[0] else socket.AF_INET).close()
+    except OSError as error:
+        mend = f"{error.strerror}; stop what holds it (an agent that runs here, perhaps) or set another metrics.listen"
+        return Finding(f"metrics.listen {config.metrics.listen}", False, mend)
+    return Finding(f"metrics.listen {config.metrics.listen} is free", True)
+
+
+def _icmp() -> Iterator[Finding]:
+    try:
+        engine = EchoEngine()
+    except NoPermissionError as error:
+        yield Finding(f"ICMP as user {os.geteuid()} (ping groups: {_read(_PING_GROUPS)})", False, str(error))
+        return
+    try:
+        yield Finding(f"ICMP by {engine.mode} sockets", True)
+        yield from _families(engine)
+        yield _stamps(engine)
+        yield _buffer(engine)
+    finally:
+        engine.close()
+
+
+def _families(engine: EchoEngine) -> Iterator[Finding]:
+    for version in (4, 6):
+        mend = f"targets of that family will not be sent; switch IPv{version} on in this kernel if you need it"
+        yield Finding(f"IPv{version}", version in engine.families, mend)
+
+
+def _stamps(engine: EchoEngine) -> Finding:
+    plan = Plan(addresses=["127.0.0.1"] * 5, window_s=0.0, timeout_s=1.0)
+    probed = engine.run_round(plan)
+    if min(probed.samples) < 0:
+        return Finding("pinging 127.0.0.1", False, "this host does not answer itself; see what its firewall drops")
+    stamped = probed.health.unstamped == 0
+    mend = "this kernel does not stamp packets, so a busy host will blur the times; use a kernel with software stamps"
+    return Finding(f"kernel time stamps, 127.0.0.1 answers in {min(probed.samples)} us", stamped, mend)
+
+
+def _buffer(engine: EchoEngine) -> Finding:
+    room = engine.room
+    mend = (
+        f"room for {room} packets; with thousands of targets raise it (now {_read(_RMEM_MAX)} bytes): "
+        "`sysctl -w net.core.rmem_max=16777216`, or run with CAP_NET_ADMIN"
+    )
+    return Finding(f"receive buffer for {room} packets", room >= _ROOM_WANTED, mend)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip().replace("\t", " ")
+    except OSError:
+        return "unknown"
+
+
+def run(path: Path, say: Callable[[str], object]) -> bool:
+    """Say every finding; True if all is well."""
+    well = True
+    for finding in findings(path):
+        say(finding.line())
+        well = well and finding.well
+    return well
