@@ -20,9 +20,12 @@ from icmplib import NameLookupError, resolve
 from .log import say
 
 _log = logging.getLogger(__name__)
-# The system's resolver hides the TTL of an answer; five minutes is what most records and caches allow.
+# The system's resolver, which also knows /etc/hosts and the like, hides how long an answer is good for: the name
+# servers are asked for that. Five minutes is for names they do not know.
 REFRESH_S = 300.0
-RETRY_S = 30.0
+RETRY_S = SHORTEST_S = 30.0
+LONGEST_S = 3600.0
+_TTL_WAIT_S = 3.0
 _WORKERS = 4
 _STOP_S = 0.5
 
@@ -49,8 +52,14 @@ def literal(name: str) -> str | None:
 class Resolver:
     """Keeps addresses of a set of names fresh. `lookup` returns addresses, IPv4 first, or raises NameLookupError."""
 
-    def __init__(self, lookup: Lookup = resolve, now: Callable[[], float] = time.monotonic) -> None:
-        self._lookup, self._now = lookup, now
+    def __init__(
+        self,
+        lookup: Lookup = resolve,
+        now: Callable[[], float] = time.monotonic,
+        ttl_of: Callable[[str], float | None] | None = None,
+    ) -> None:
+        """`ttl_of`: seconds that the name servers' answer is good for, None if they have none."""
+        self._lookup, self._now, self._ttl_of = lookup, now, ttl_of or name_server_ttl
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self.changes = 0  # rises whenever `address` may answer differently
@@ -126,6 +135,10 @@ class Resolver:
             if entry is not None:
                 self._store(name, entry, found)
             self._settled.notify_all()
+        # Afterwards: an address that is known must not wait for name servers that do not answer.
+        ttl = self._ttl_of(name) if found else None
+        if entry is not None and ttl is not None:
+            entry.due = self._now() + min(LONGEST_S, max(SHORTEST_S, ttl))
         self._wake.set()
 
     def _store(self, name: str, entry: _Entry, found: tuple[str, ...]) -> None:
@@ -141,6 +154,22 @@ class Resolver:
         self.changes += bool(found) and found != entry.addresses
         entry.addresses = found or entry.addresses
         entry.failed = not found
+
+
+def name_server_ttl(name: str) -> float | None:
+    """The shortest time to live of the addresses of `name`, asked of the name servers this host uses."""
+    import dns.exception  # 6 MiB, which an agent without names need not have
+    import dns.resolver
+
+    ttls = []
+    for kind in ("A", "AAAA"):
+        try:
+            answer = dns.resolver.resolve(name, kind, lifetime=_TTL_WAIT_S, search=True)
+        except (dns.exception.DNSException, OSError):
+            continue
+        if answer.rrset is not None:
+            ttls.append(float(answer.rrset.ttl))
+    return min(ttls, default=None)
 
 
 def _one_of_each(found: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import idna
+
 from pingmon.store.directory import Transaction, pack_ids
 from pingmon.store.models import Agent, Target, TargetSet
 from pingmon_agent.wire.contract import MAX_TARGETS, Probe, State, WireError, check_hostname
@@ -37,13 +39,18 @@ def check_address(text: str) -> str:
 def _check_name(text: str) -> str:
     last = text.rstrip(".").rpartition(".")[2]
     try:
-        name = check_hostname(text.rstrip("."))
-    except WireError:
+        name = check_hostname(_to_ascii(text.rstrip(".")))
+    except (WireError, idna.IDNAError):
         name = ""
     # "300.1.1.1" and "2130706433" are broken addresses, not names: no top-level domain is a number.
     if not name or last.isdigit() or last.lower().startswith("0x"):
         raise Invalid(f"{text!r} is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1")
     return name
+
+
+def _to_ascii(text: str) -> str:
+    """A name with other letters in the form that name servers know (bücher.example -> xn--bcher-kva.example)."""
+    return text if text.isascii() else idna.encode(text, uts46=True).decode()
 
 
 def check_label(text: str) -> str:

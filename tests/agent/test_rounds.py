@@ -29,7 +29,7 @@ class Bench:
     """A round loop with all its neighbours, in a thread."""
 
     def __init__(self) -> None:
-        self.ring, self.resolver = Ring(time.monotonic), Resolver(lambda name: ["192.0.2.9"])
+        self.ring, self.resolver = Ring(time.monotonic), Resolver(lambda _: ["192.0.2.9"], ttl_of=lambda _: None)
         self.schedule, self.pairs = Schedule("probe-1", time.monotonic), Pairs("probe-1")
         self.ticks: list[Tick] = []
         self.stop = threading.Event()

@@ -80,6 +80,7 @@ def test_putting_a_list_keeps_the_ids_of_what_stays(services: Services) -> None:
         ("300.1.1.1", "'300.1.1.1' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
         ("2130706433", "'2130706433' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
         ("0x7f.1", "'0x7f.1' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
+        ("a\u2024b", "'a\u2024b' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
         ("a b", "'a b' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
         ("", "'' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
         ("224.0.0.1", "'224.0.0.1' is not the address of one host; give a unicast address"),
@@ -96,6 +97,15 @@ def test_what_is_no_address_is_refused(services: Services, address: str, sentenc
 
     assert caught.value.message == sentence
     assert services.registry.targets() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("Bücher.example", "xn--bcher-kva.example"), ("GW.Example.", "gw.example"), ("ä.ö.ü", "xn--4ca.xn--nda.xn--tda")],
+)
+def test_names_of_other_letters_are_kept_as_name_servers_know_them(services: Services, text: str, name: str) -> None:
+    """What an operator types in their own script is what the agents can look up."""
+    assert services.registry.add_target("x", text, "test").address == name
 
 
 def test_a_bad_entry_leaves_the_whole_list_alone(services: Services) -> None:
