@@ -52,7 +52,6 @@ class Agent:
 
     hostname: str = ""
     ip_address: str = ""
-    state_dir: str = "/var/lib/pingmon-agent"
     exit_when_unapproved: bool = False
     start_spread_s: float = 0.0
 

@@ -94,11 +94,10 @@ class Home:
         )
 
     def _agent_toml(self) -> str:
-        home = self.directory
         return (
             f'[server]\nurl = "wss://127.0.0.1:{self.port}"\nca_file = "{self.anchor}"\n'
             f'passphrase_file = "{self.passphrase}"\n'
-            f'[agent]\nhostname = "{HOSTNAME}"\nip_address = "127.0.0.1"\nstate_dir = "{home / "agent"}"\n'
+            f'[agent]\nhostname = "{HOSTNAME}"\nip_address = "127.0.0.1"\n'
             '[metrics]\nlisten = ""\n'
         )
 

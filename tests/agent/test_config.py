@@ -69,7 +69,7 @@ def test_the_environment_overrides_the_file(folder: Path) -> None:
     assert config.metrics.listen == ""
 
 
-ALLOWED_AGENT = "hostname, ip_address, state_dir, exit_when_unapproved, start_spread_s"
+ALLOWED_AGENT = "hostname, ip_address, exit_when_unapproved, start_spread_s"
 REFUSED = [
     ("[sever]\n", "unknown section [sever]; allowed are server, agent, probe, metrics, log"),
     ("server = 1\n", "server must be a section: write [server] on a line of its own and its keys below"),

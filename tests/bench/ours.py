@@ -56,7 +56,7 @@ class OurAgent:
         config = folder / "agent.toml"
         config.write_text(
             f'[server]\nurl = "wss://127.0.0.1:{port}"\nca_file = "{authority.file}"\n'
-            f'passphrase_file = "{folder / "passphrase"}"\n[agent]\nhostname = "bench"\nstate_dir = "{folder}"\n'
+            f'passphrase_file = "{folder / "passphrase"}"\n[agent]\nhostname = "bench"\n'
         )
         module = "pingmon_agent" if len(addresses) <= MAX_TARGETS else "tests.bench.unlimited"
         self._log = (folder / "agent.log").open("w")

@@ -203,7 +203,7 @@ def write_agent(
     secret.write_text(passphrase + "\n")
     agent.config.write_text(
         f'[server]\nurl = "{url}"\nca_file = "{agent.server.ca_file}"\npassphrase_file = "{secret}"\n'
-        f'[agent]\nhostname = "{agent.hostname}"\nip_address = "{ip_address}"\nstate_dir = "{home / "state"}"\n'
+        f'[agent]\nhostname = "{agent.hostname}"\nip_address = "{ip_address}"\n'
         f'[probe]\ntimeout_ms = {timeout_ms}\nwindow_ms = 200\n[metrics]\nlisten = ""\n{extra}'
     )
 
