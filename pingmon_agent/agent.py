@@ -23,7 +23,7 @@ from .log import say
 from .metrics import Facts, Metrics, MetricsServer, build_labels, error_reasons
 from .pairs import Pairs
 from .policy import policy_of
-from .resolve import Resolver
+from .resolve import Resolver, literal
 from .ring import MAX_SAMPLES, Ring
 from .rounds import Rounds
 from .schedule import Schedule, Tick
@@ -60,8 +60,9 @@ class Agent:
         self._resolver = Resolver()
         self._schedule = Schedule(config.agent.hostname, boot_time)
         self._pairs = Pairs(config.agent.hostname)
+        self._policy = policy_of(config.probe.policy_file)
         self._rounds = Rounds(
-            policy=policy_of(config.probe.policy_file),
+            policy=self._policy,
             schedule=self._schedule,
             resolver=self._resolver,
             ring=self._ring,
@@ -70,7 +71,7 @@ class Agent:
             timeout_s=config.probe.timeout_ms / 1000,
             window_s=config.probe.window_ms / 1000,
         )
-        self._delivery = Delivery(self._ring, _identity(config), self._schedule.offer)
+        self._delivery = Delivery(self._ring, _identity(config), self._schedule.offer, self._refuses)
         self._uplink = Uplink(
             config.server, self._delivery, start_spread_s=config.agent.start_spread_s, on_answer=self._on_answer
         )
@@ -113,6 +114,10 @@ class Agent:
             raise OSError(message) from None
         pages.start()
         return pages
+
+    def _refuses(self, address: str) -> str | None:
+        known = literal(address)
+        return None if known is None else self._policy.refuses(known)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal.signal calls it so
         self._stop.set()

@@ -65,8 +65,15 @@ class Counts:
 class Delivery:
     """One agent's side of the contract. Not safe for several threads: one owner calls everything."""
 
-    def __init__(self, ring: Ring, identity: Handshake, on_targets: Callable[[TargetSet], None]) -> None:
-        self._ring, self._identity, self._on_targets = ring, identity, on_targets
+    def __init__(
+        self,
+        ring: Ring,
+        identity: Handshake,
+        on_targets: Callable[[TargetSet], None],
+        refuses: Callable[[str], str | None] = lambda _address: None,
+    ) -> None:
+        """`refuses`: why this host does not ping an address, as an error code, or None; names are judged later."""
+        self._ring, self._identity, self._on_targets, self._refuses = ring, identity, on_targets, refuses
         self._session = Session()
         self._limits = self._allowed = Limits()
         self._cursor = 0  # the server has everything up to here
@@ -182,7 +189,10 @@ class Delivery:
             return {"ok": False, "code": str(err.code), "message": err.message, "revision": self._floor_rev}
         self._floor_rev = targets.revision
         self._on_targets(targets)
-        return {"ok": True, "revision": targets.revision, "refused": []}
+        refused = [[t.id, code] for t in targets.targets if (code := self._refuses(t.address)) is not None]
+        if refused:
+            _log.warning(say("this host refuses to ping some targets", count=len(refused), first=refused[0][1]))
+        return {"ok": True, "revision": targets.revision, "refused": refused}
 
     def _admit(self, targets: TargetSet) -> None:
         if self.state is not SessionState.APPROVED:

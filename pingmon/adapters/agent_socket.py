@@ -232,6 +232,10 @@ class AgentSocket:
         said = answer[0] if answer and isinstance(answer[0], dict) else {}
         if said.get("ok") is True:
             session.refused_sets = 0
+            refused = said.get("refused")
+            if isinstance(refused, list) and refused:
+                log.warning("agent refuses targets agent=%s count=%d first=%.60r", self._name(session.agent_no),
+                            len(refused), refused[0])  # fmt: skip
         elif session.told_revision == revision:
             session.told_revision = -1
             session.refused_sets += 1

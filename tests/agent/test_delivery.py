@@ -453,3 +453,18 @@ class Line(RuleBasedStateMachine):
 
 TestLine = Line.TestCase
 TestLine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_the_server_is_told_what_this_host_refuses_to_ping(side: Side) -> None:
+    """The set is taken all the same; the refused targets stand in the acknowledgement with their reason."""
+    side.delivery._refuses = {"224.0.0.1": "E_POLICY_MULTICAST"}.get
+    body = targets(revision=7)
+    body["targets"] = [
+        {"id": 1, "name": "fine", "address": "192.0.2.1"},
+        {"id": 2, "name": "many", "address": "224.0.0.1"},
+    ]
+
+    answer = side.delivery.on_targets(body)
+
+    assert answer == {"ok": True, "revision": 7, "refused": [[2, "E_POLICY_MULTICAST"]]}
+    assert len(side.sets[-1].targets) == 2
