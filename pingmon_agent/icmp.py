@@ -4,8 +4,8 @@ Raw or datagram? A raw socket needs root or CAP_NET_RAW (systemd: AmbientCapabil
 of routers as packets. Without it the agent falls back to an unprivileged "ping socket" (SOCK_DGRAM), which the kernel
 grants to the groups in the sysctl net.ipv4.ping_group_range (it covers IPv6 too; "1 0" means nobody, root included).
 Both measure alike, by the kernel's time stamps. Buffers: with CAP_NET_ADMIN 16 MB, else what net.core.rmem_max allows.
-The default of that holds 330 packets, so a round of thousands is sent in smaller and more ticks and costs half as much
-again; `sysctl -w net.core.rmem_max=16777216` is the cure that needs no capability.
+The default of that holds 330 packets, so a round of thousands is sent in more and smaller ticks and costs a quarter
+more; `sysctl -w net.core.rmem_max=16777216` is the cure that needs no capability.
 Linux only. Must not know: rounds, targets, schedules.
 """
 
