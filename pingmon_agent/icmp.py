@@ -3,7 +3,9 @@
 Raw or datagram? A raw socket needs root or CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW) and sees the errors
 of routers as packets. Without it the agent falls back to an unprivileged "ping socket" (SOCK_DGRAM), which the kernel
 grants to the groups in the sysctl net.ipv4.ping_group_range (it covers IPv6 too; "1 0" means nobody, root included).
-Both measure alike, by the kernel's time stamps. A ping socket may hold less: net.core.rmem_max bounds its buffer.
+Both measure alike, by the kernel's time stamps. Buffers: with CAP_NET_ADMIN 16 MB, else what net.core.rmem_max allows.
+The default of that holds 330 packets, so a round of thousands is sent in more and smaller ticks and costs a quarter
+more; `sysctl -w net.core.rmem_max=16777216` is the cure that needs no capability.
 Linux only. Must not know: rounds, targets, schedules.
 """
 
@@ -27,13 +29,13 @@ PERMISSION_HELP = (
 # Constants that Python's socket module does not name (asm-generic/socket.h, linux/net_tstamp.h, linux/in.h).
 SO_TIMESTAMPING = 37
 IP_RECVERR, IPV6_RECVERR = 11, 25
-_SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_MEMINFO = 26, 33, 55
+_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_MEMINFO = 26, 32, 33, 55
 _TX_SOFTWARE, _RX_SOFTWARE, _SOFTWARE, _OPT_ID, _OPT_TSONLY = 1 << 1, 1 << 3, 1 << 4, 1 << 7, 1 << 11
 _STAMPING = _TX_SOFTWARE | _RX_SOFTWARE | _SOFTWARE | _OPT_TSONLY
 _ICMP_FILTER, _ICMP6_FILTER, _SOL_RAW = 1, 1, 255
 _IP_MTU_DISCOVER, _PMTUDISC_DONT, _PMTUDISC_DO = 10, 0, 2
 _IPV6_TCLASS = 67
-_RCVBUF = 16 * 2**20
+_RCVBUF, _SNDBUF = 16 * 2**20, 4 * 2**20
 _MEMINFO = struct.Struct("@9I")  # the last is SK_MEMINFO_DROPS
 _PACKET_TAKES = 1280  # bytes of buffer for a reply or a transmit stamp with its bookkeeping, measured below 1,100
 
@@ -65,7 +67,10 @@ class EchoSocket:
     def _prepare(self) -> None:
         sock = self._sock
         sock.setblocking(False)
-        self.room = _grow_buffer(sock) // _PACKET_TAKES  # packets that may wait unread, stamps included
+        # Replies and transmit stamps wait in one, a tick's probes on their way to a slow device in the other.
+        _grow(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, _SNDBUF)
+        granted = _grow(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, _RCVBUF)
+        self.room = granted // _PACKET_TAKES  # packets that may wait unread, stamps included
         self._dress()
         if self.raw:
             self._filter()
@@ -188,11 +193,11 @@ def _open(version: int) -> tuple[bool, ICMPv4Socket | ICMPv6Socket]:
     raise NoPermissionError(PERMISSION_HELP)
 
 
-def _grow_buffer(sock: socket.socket) -> int:
-    """As large as we may; replies and transmit stamps share it. Returns the bytes granted."""
+def _grow(sock: socket.socket, force: int, option: int, size: int) -> int:
+    """A buffer of `size` bytes or as large as we may have it. Returns the bytes granted."""
     try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF)
+        sock.setsockopt(socket.SOL_SOCKET, force, size)
     except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
-    granted: int = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        sock.setsockopt(socket.SOL_SOCKET, option, size)
+    granted: int = sock.getsockopt(socket.SOL_SOCKET, option)
     return granted

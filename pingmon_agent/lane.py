@@ -69,8 +69,7 @@ class Lane:
         old.close()
 
     def begin(self, secret: bytes, number: int) -> None:
-        """Start round `number`. What still waits is read first: it belongs to rounds before."""
-        self.drain()
+        """Start round `number`. What still waits at the socket belongs to rounds before, and is late."""
         if self.flight.unstamped:
             self._chunk = _UNSTAMPED_CALL if self.flight.unstamped * 2 > self.flight.sent else _LONGEST_CALL
         # The sequence number alone must tell rounds apart: an error may quote no more than that.
@@ -78,7 +77,8 @@ class Lane:
         self._packets.renumber(key, salt)
         self.flight = Flight(key, salt, len(self._names))
         self._reader.begin(self.flight, self._packets, self._addresses)
-        self._again, self._unread, self._tries = [], 0, 0
+        self.drain()
+        self._again, self._tries = [], 0
         self._restart_stamps()
 
     def drain(self) -> None:

@@ -80,8 +80,9 @@ class Packets:
         if with_checksum:
             self._halves[1::32] = memoryview(_checksums(blank, self.checks))
         # Big-endian numbers, twice around, so that any rotation of them is one slice.
-        self._sequences = array("H", [n & 0xFFFF for n in range(count + 0x10000)])
-        self._balances = array("H", [0xFFFF - n for n in self._sequences])
+        turns, length = count // 0x10000 + 2, count + 0x10000
+        self._sequences = (array("H", range(0x10000)) * turns)[:length]
+        self._balances = (array("H", range(0xFFFF, -1, -1)) * turns)[:length]
         if struct.pack("=H", 1) != struct.pack("!H", 1):
             self._sequences.byteswap()
             self._balances.byteswap()

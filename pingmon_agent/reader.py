@@ -54,8 +54,8 @@ class Reader:
         else:
             sender = [inbox.column(at, "Q") for at in ((0,) if is4 else (8, 16))]
         self._theirs = [inbox.column(body + CHECK_AT, "Q"), *sender]
-        self._known: list[array[int]] = []
-        self._known_views: list[memoryview] = []
+        self._known: list[array[int]] = [array("Q") for _ in self._theirs]
+        self._known_views = [memoryview(known) for known in self._known]
         stamped = [
             (inbox.column(CONTROL_AT, "Q"), constant("Q", _STAMP_CONTROL)),
             (inbox.column(CONTROL_AT + 8, "Q"), constant("Q", _word(socket.SOL_SOCKET, SO_TIMESTAMPING))),
@@ -77,6 +77,7 @@ class Reader:
         self._ramp = mmsg.ramp("I", SLOTS)
         self._zeros = constant("q", 0)
         self._flight = Flight(-1, 0, 0)
+        self._key_now = constant("Q", 0)
         self._packets: Packets | None = None
 
     def begin(self, flight: Flight, packets: Packets, names: array[int]) -> None:

@@ -291,3 +291,30 @@ def test_other_pings_on_the_host_do_not_disturb(engine: EchoEngine) -> None:
     assert min(probed.samples) >= 0
     assert engine.tally.duplicates == 0
     assert engine.tally.foreign == 0
+
+
+def test_two_agents_with_one_id_do_not_take_each_others_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By chance the same id on one host: each hears the other's replies, and counts them as foreign."""
+    monkeypatch.setattr("pingmon_agent.icmp.secrets.randbelow", lambda limit: 4711)
+    one, other = EchoEngine(), EchoEngine()
+    plan = Plan(addresses=["127.0.0.1"] * 50 + ["::1"] * 50, window_s=0, timeout_s=1)
+    try:
+        rounds = [engine.run_round(plan) for _ in range(2) for engine in (one, other)]
+    finally:
+        one.close()
+        other.close()
+
+    assert all(min(probed.samples) >= 0 for probed in rounds)
+    assert (one.tally.foreign, one.tally.duplicates, one.tally.corrupt) == (100, 0, 0)
+    assert other.tally.foreign == 200
+
+
+def test_more_targets_than_sequence_numbers_are_measured_with_one_id(engine: EchoEngine) -> None:
+    """66,000 targets in one round: no reply is given to another, none is lost."""
+    addresses = [f"127.{1 + (n >> 16)}.{n >> 8 & 255}.{n & 255}" for n in range(1, 66_001)]
+
+    probed = engine.run_round(Plan(addresses=addresses, window_s=1.0, timeout_s=2))
+
+    assert len(set(addresses)) == 66_000
+    assert min(probed.samples) >= 0
+    assert (engine.tally.duplicates, engine.tally.wrong_source, engine.tally.corrupt) == (0, 0, 0)

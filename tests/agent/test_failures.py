@@ -94,6 +94,17 @@ def test_a_late_reply_is_named_and_matched_to_no_newer_probe(wire: Wire) -> None
     assert 300_000 <= wire.tally.last_late_us < 360_000
 
 
+def test_a_reply_between_two_rounds_is_late(wire: Wire) -> None:
+    """It waits at the socket when the next round begins, and belongs to none."""
+    script: Script = lambda packet: [(0.2, packet.reply())] if packet.number == 0 else [(0, packet.reply())]  # noqa: E731
+    first, second = wire.rounds(script, count=2, timeout_s=0.1, before=lambda number: time.sleep(0.3 * number))
+
+    assert first.samples[0] == Outcome.TIMEOUT
+    assert 0 <= second.samples[0] < 100_000
+    assert (wire.tally.late, wire.tally.duplicates) == (1, 0)
+    assert 200_000 <= wire.tally.last_late_us < 260_000
+
+
 def test_a_second_copy_in_the_next_round_is_a_duplicate_not_late(wire: Wire) -> None:
     """What was answered in time stays answered."""
     script: Script = lambda p: [(0, p.reply()), (0.1, p.reply())] if p.number == 0 else [(0.15, p.reply())]  # noqa: E731
