@@ -1,6 +1,6 @@
 """The whole agent without the contract's cap on targets per agent: `python -m tests.bench.unlimited run --config FILE`.
 
-Nothing but that number differs from `pingmon-agent`. The bench needs it above 8,000 targets; no server grants so many.
+Nothing but that number differs from `pingmon-agent`. The bench needs it above 12,000 targets; no server grants so many.
 """
 
 from __future__ import annotations
