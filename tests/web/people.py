@@ -30,6 +30,8 @@ requestAnimationFrame(step);
 def open_grid(browser: Chromium) -> None:
     browser.go("/")
     wait_for(lambda: browser.text("#link") == "live", "the grid to be live")
+    # The connection is live a moment before its first picture is there, and keys have nowhere to go until then.
+    wait_for(lambda: "agent" in browser.text("#summary"), "the first picture")
 
 
 def cell_at(browser: Chromium, row: int, column: int) -> tuple[float, float]:

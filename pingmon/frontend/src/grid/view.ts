@@ -25,6 +25,7 @@ export class GridView {
   private readonly card: Card;
   private geometry!: Geometry;
   private rows: number[] = [];
+  private mouse = { x: -1, y: -1 };
   private columns: number[] = [];
   private spot: Spot | null = null;
   private byKeyboard = false;
@@ -118,7 +119,7 @@ export class GridView {
     const { element } = this;
     element.addEventListener("scroll", () => this.scrolled(), { passive: true });
     element.addEventListener("pointermove", (event) => this.pointed(event));
-    element.addEventListener("pointerleave", () => this.left());
+    element.addEventListener("pointerleave", () => this.strayed());
     element.addEventListener("click", (event) => this.clicked(event));
     element.addEventListener("keydown", (event) => this.pressed(event));
     element.addEventListener("focus", () => this.focused());
@@ -189,7 +190,10 @@ export class GridView {
   }
 
   private pointed(event: PointerEvent): void {
-    if (this.card.pinned || event.pointerType === "touch") return;
+    // The browser also says "moved" when the grid scrolls below a mouse that lies still: the keyboard keeps its cell.
+    const still = event.clientX === this.mouse.x && event.clientY === this.mouse.y;
+    this.mouse = { x: event.clientX, y: event.clientY };
+    if (still || this.card.pinned || event.pointerType === "touch") return;
     const spot = this.spotOf(event);
     if (spot?.row === this.spot?.row && spot?.column === this.spot?.column) return;
     this.byKeyboard = false;
@@ -203,6 +207,11 @@ export class GridView {
     this.byKeyboard = false;
     this.light(spot);
     this.card.pin();
+  }
+
+  /** The mouse is elsewhere, perhaps only because the card has opened below it. */
+  private strayed(): void {
+    if (!this.byKeyboard) this.left();
   }
 
   private left(): void {
