@@ -11,6 +11,8 @@ import { lastInWords, STATES } from "./states";
 
 const SCROLLBAR = 16;
 const ZOOM_KEY = "pingmon.zoom";
+/** less than a hand moves a mouse on purpose, more than the rounding of positions on dense screens */
+const STILL_PX = 3;
 
 export class GridView {
   readonly element = h("div", { class: "grid", id: "grid", tabindex: "0", role: "grid", "aria-label": "Round-trip times, agents by targets" });
@@ -191,9 +193,9 @@ export class GridView {
 
   private pointed(event: PointerEvent): void {
     // The browser also says "moved" when the grid scrolls below a mouse that lies still: the keyboard keeps its cell.
-    const still = event.clientX === this.mouse.x && event.clientY === this.mouse.y;
-    this.mouse = { x: event.clientX, y: event.clientY };
+    const still = Math.hypot(event.clientX - this.mouse.x, event.clientY - this.mouse.y) < STILL_PX;
     if (still || this.card.pinned || event.pointerType === "touch") return;
+    this.mouse = { x: event.clientX, y: event.clientY };
     const spot = this.spotOf(event);
     if (spot?.row === this.spot?.row && spot?.column === this.spot?.column) return;
     this.byKeyboard = false;
