@@ -27,7 +27,7 @@ export class GridView {
   private readonly card: Card;
   private geometry!: Geometry;
   private rows: number[] = [];
-  private mouse = { x: -1, y: -1 };
+  private mouse: { x: number; y: number } | null = null;
   private columns: number[] = [];
   private spot: Spot | null = null;
   private byKeyboard = false;
@@ -193,9 +193,10 @@ export class GridView {
 
   private pointed(event: PointerEvent): void {
     // The browser also says "moved" when the grid scrolls below a mouse that lies still: the keyboard keeps its cell.
-    const still = Math.hypot(event.clientX - this.mouse.x, event.clientY - this.mouse.y) < STILL_PX;
+    const { clientX: x, clientY: y } = event;
+    const still = this.byKeyboard && (!this.mouse || Math.hypot(x - this.mouse.x, y - this.mouse.y) < STILL_PX);
+    if (!still || !this.mouse) this.mouse = { x, y };
     if (still || this.card.pinned || event.pointerType === "touch") return;
-    this.mouse = { x: event.clientX, y: event.clientY };
     const spot = this.spotOf(event);
     if (spot?.row === this.spot?.row && spot?.column === this.spot?.column) return;
     this.byKeyboard = false;
