@@ -142,6 +142,28 @@ def test_filters_narrow_rows_and_columns(browser: Chromium) -> None:
     assert browser.find("#no-match h2").text == "Nothing matches the filter"
 
 
+def test_a_change_of_rows_and_columns_leaves_the_keyboard_and_a_pinned_card_where_they_are(
+    browser: Chromium, stage: Stage
+) -> None:
+    """A target that somebody adds, or a filter, moves the cell but not the path that is looked at."""
+    open_grid(browser)
+    walk_to(browser, 2, 3)
+    stage.server.cli("targets", "add", "newcomer", "192.0.2.99")
+    wait_for(lambda: "9 targets" in browser.text("#summary"), "the new column")
+    assert browser.find(".pair h2").text == "probe-lon-1\n→\ndb-primary"
+    browser.press(Keys.ARROW_LEFT)
+    assert browser.text("#grid-spoken").startswith("probe-lon-1 to web-frontend: ok, 15.1 ms")
+    browser.press(Keys.ENTER)
+    browser.fill("#filter-agents", "lon")
+    assert browser.find(".pair.pinned h2").text == "probe-lon-1\n→\nweb-frontend"
+    assert browser.js("return document.querySelector('#grid [role=gridcell]').parentElement.ariaRowIndex") == "2"
+    browser.fill("#filter-agents", "nyc")
+    wait_for(lambda: not browser.seen(".pair"), "the card of a filtered path to go")
+    browser.fill("#filter-agents", "")
+    stage.server.cli("targets", "remove", "newcomer")
+    wait_for(lambda: "8 targets" in browser.text("#summary"), "the column to go")
+
+
 def test_a_lost_server_is_said_and_comes_back(browser: Chromium, stage: Stage) -> None:
     """reconnecting with the picture's age, then live again without a reload."""
     open_grid(browser)

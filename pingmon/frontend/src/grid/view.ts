@@ -1,13 +1,12 @@
 // The grid as a thing one can scroll, point at and walk through with the keyboard. Turns events into a lit cell and a
-// card; says the focused cell to screen readers through one real row of ARIA cells (the canvas itself is silent).
+// card, and has the cell spoken.
 import { h } from "../ui/dom";
-import { ago } from "../ui/time";
 import { onThemeChange } from "../ui/chrome";
 import { Card, type Pair } from "./card";
 import { layOut, SIZES, spotAt, stepFrom, type Geometry, type Spot } from "./geometry";
 import { Painter, rowTag } from "./painter";
 import type { Picture } from "./picture";
-import { lastInWords, STATES } from "./states";
+import { Spoken } from "./spoken";
 
 const SCROLLBAR = 16;
 const ZOOM_KEY = "pingmon.zoom";
@@ -18,40 +17,50 @@ export class GridView {
   readonly element = h("div", { class: "grid", id: "grid", tabindex: "0", role: "grid", "aria-label": "Round-trip times, agents by targets" });
   private readonly canvas = h("canvas", { "aria-hidden": "true" });
   private readonly space = h("div", { class: "grid-space", "aria-hidden": "true" });
-  private readonly spoken = h("div", { class: "sr-only", "aria-live": "polite", id: "grid-spoken" });
-  private readonly columnName = h("div", { role: "columnheader" });
-  private readonly rowName = h("div", { role: "rowheader" });
-  private readonly activeCell = h("div", { role: "gridcell", id: "grid-active" });
-  private readonly activeRow = h("div", { role: "row" }, this.rowName, this.activeCell);
   private readonly painter = new Painter(this.canvas);
+  private readonly spoken: Spoken;
   private readonly card: Card;
   private geometry!: Geometry;
   private rows: number[] = [];
   private mouse: { x: number; y: number } | null = null;
   private columns: number[] = [];
   private spot: Spot | null = null;
+  /** what `spot` shows, in words that outlive a change of rows and columns */
+  private path: { agentId: string; targetId: number } | null = null;
   private byKeyboard = false;
   private chosenSize: number | null = readZoom();
   private frame = 0;
 
   constructor(private readonly picture: Picture) {
-    const live = h("div", { class: "sr-only" }, h("div", { role: "row" }, this.columnName), this.activeRow);
-    this.element.append(h("div", { class: "grid-window" }, this.canvas), this.space, live);
-    this.element.setAttribute("aria-activedescendant", "grid-active");
+    this.spoken = new Spoken(picture);
+    this.element.append(h("div", { class: "grid-window" }, this.canvas), this.space, this.spoken.rows);
+    this.element.setAttribute("aria-activedescendant", this.spoken.cellId);
     this.card = new Card(picture, () => this.dismiss());
     this.listen();
   }
 
   get announcer(): HTMLElement {
-    return this.spoken;
+    return this.spoken.announcer;
   }
 
-  /** Which agents and targets to show, by index into the layout. */
+  /** Which agents and targets to show, by index into the layout. Who walks by keyboard or reads a pinned card stays at his path. */
   showOnly(rows: number[], columns: number[]): void {
     this.rows = rows;
     this.columns = columns;
-    this.dismiss();
     this.resize();
+    const spot = this.byKeyboard || this.card.pinned ? this.spotOfPath() : null;
+    if (!spot) return this.dismiss();
+    if (this.byKeyboard) this.bringIntoView(spot);
+    this.light(spot);
+    this.describe();
+  }
+
+  /** Where the lit path stands in the rows and columns of now; null if it is gone or filtered away. */
+  private spotOfPath(): Spot | null {
+    const { agents, targets } = this.picture.layout;
+    const row = this.rows.findIndex((i) => agents[i]?.id === this.path?.agentId);
+    const column = this.columns.findIndex((i) => targets[i]?.id === this.path?.targetId);
+    return row < 0 || column < 0 ? null : { row, column };
   }
 
   zoom(step: number): void {
@@ -169,9 +178,16 @@ export class GridView {
     return agentIndex === undefined || targetIndex === undefined ? null : { agentIndex, targetIndex };
   }
 
+  private pathOf(pair: Pair): { agentId: string; targetId: number } | null {
+    const { agents, targets } = this.picture.layout;
+    const [agent, target] = [agents[pair.agentIndex], targets[pair.targetIndex]];
+    return agent && target ? { agentId: agent.id, targetId: target.id } : null;
+  }
+
   private light(spot: Spot | null): void {
     this.spot = spot;
     const pair = this.pair();
+    this.path = pair && this.pathOf(pair);
     if (pair && spot) this.card.show(pair, this.rectOf(spot));
     else this.card.hide();
     this.requestPaint();
@@ -259,7 +275,7 @@ export class GridView {
     this.byKeyboard = true;
     this.bringIntoView(spot);
     this.light(spot);
-    this.describe();
+    this.spoken.say(this.describe());
   }
 
   private bringIntoView(spot: Spot): void {
@@ -273,22 +289,10 @@ export class GridView {
     if (y + size.h > element.scrollTop + element.clientHeight - headerH) element.scrollTop = y + size.h - element.clientHeight + headerH;
   }
 
-  /** Says agent, target, state and last value of the focused cell. */
-  private describe(): void {
+  /** Puts the lit cell where screen readers look; returns it in words. */
+  private describe(): string {
     const pair = this.pair();
-    if (!pair || !this.spot) return;
-    const { agents, targets } = this.picture.layout;
-    const agent = agents[pair.agentIndex];
-    const target = targets[pair.targetIndex];
-    const cell = pair.agentIndex * targets.length + pair.targetIndex;
-    const state = STATES[this.picture.state[cell] ?? 0];
-    const text = `${agent?.hostname} to ${target?.name}: ${state?.label}, ${lastInWords(this.picture.rtt[cell] ?? -2)}`;
-    this.columnName.textContent = target?.name ?? "";
-    this.rowName.textContent = agent?.hostname ?? "";
-    this.activeCell.textContent = `${state?.label}, ${lastInWords(this.picture.rtt[cell] ?? -2)}`;
-    this.activeRow.setAttribute("aria-rowindex", String(this.spot.row + 2));
-    this.activeCell.setAttribute("aria-colindex", String(this.spot.column + 2));
-    this.spoken.textContent = `${text}, last round ${ago(this.picture.lastRound[pair.agentIndex] ?? null)}`;
+    return pair && this.spot ? this.spoken.show(pair, this.spot) : "";
   }
 }
 
