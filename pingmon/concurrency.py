@@ -227,10 +227,26 @@ class Server:
     def _threading(self, host: str, port: int) -> Callable[[], None]:
         from werkzeug.serving import WSGIRequestHandler, make_server
 
+        from pingmon_agent.wire.duplex import DuplexSocket
+
         class Handler(WSGIRequestHandler):
             """No line per request; a silent client gives its thread back."""
 
             timeout = SOCKET_TIMEOUT_S
+            websocket: DuplexSocket | None = None
+
+            def make_environ(self) -> dict[str, Any]:
+                """What a websocket is read and written through, for it has a thread for each."""
+                environ: dict[str, Any] = super().make_environ()
+                if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+                    self.websocket = environ["werkzeug.socket"] = DuplexSocket(self.connection)
+                return environ
+
+            def finish(self) -> None:
+                """Not before the websocket's reader has left: the next connection gets the same descriptor."""
+                if self.websocket:
+                    self.websocket.release()
+                super().finish()
 
             def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's signature
                 """Requests are counted in /metrics, not logged."""

@@ -6,9 +6,7 @@ Must not know: what the messages mean, when to come back.
 
 from __future__ import annotations
 
-import logging
 import queue
-import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -20,8 +18,8 @@ import socketio
 from .config import Server
 from .tls import CONNECT_TIMEOUT_S, ConnectError, Fault, connect
 from .wire.contract import EVENT_HANDSHAKE, EVENT_TARGETS, NAMESPACE, ErrorCode
+from .wire.duplex import DuplexSocket
 
-_log = logging.getLogger(__name__)
 Json = dict[str, Any]
 _TARGETS_TIMEOUT_S = 10.0
 CLOSE_S = 0.4
@@ -49,14 +47,16 @@ class Link:
 
     def __init__(self) -> None:
         self.inbox: queue.Queue[Message] = queue.Queue()
-        self._tls: ssl.SSLSocket | None = None
+        self._socket: DuplexSocket | None = None
         self._client: Any = None
 
     def open(self, server: Server, context: ssl.SSLContext) -> ssl.SSLSocket:
         """Connect and join the namespace; raises ConnectError."""
-        self._tls = connect(server.host, server.port, context, server.ca_file)
+        tls = connect(server.host, server.port, context, server.ca_file)
+        self._socket = DuplexSocket(tls)
         # The library gets a socket that is connected and verified already: no proxy, CA or key log variable applies.
-        options = {"socket": self._tls, "sslopt": {"context": context}, "suppress_origin": True, "http_no_proxy": ["*"]}
+        options: Json = {"socket": self._socket, "sslopt": {"context": context}}
+        options |= {"suppress_origin": True, "http_no_proxy": ["*"]}
         self._client = socketio.Client(
             serializer=_Packet,
             reconnection=False,
@@ -76,7 +76,7 @@ class Link:
         except socketio.exceptions.SocketIOError as err:
             why = f"what answers there is no pingmon server, or it turns agents away ({err}); check server.url"
             raise ConnectError(Fault.NOT_PINGMON, why) from None
-        return self._tls
+        return tls
 
     def _listen(self) -> None:
         on = self._client.on
@@ -110,13 +110,13 @@ class Link:
 
     def close(self) -> None:
         """Say goodbye for a moment, then cut the line; never blocks for long."""
-        if self._client is not None and self._client.connected:
-            farewell = threading.Thread(target=self._client.disconnect, daemon=True)
-            farewell.start()
-            farewell.join(CLOSE_S)
-        if self._tls is not None:
-            try:
-                self._tls.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                _log.debug("connection was closed already")
-            self._tls.close()
+        if self._socket is None:
+            return
+        farewell = threading.Thread(target=self._farewell, daemon=True)
+        farewell.start()
+        farewell.join(CLOSE_S)
+        self._socket.release()
+
+    def _farewell(self) -> None:
+        if self._client.connected:
+            self._client.disconnect()

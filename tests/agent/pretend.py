@@ -43,6 +43,7 @@ class PretendServer:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         self._seen: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._done: queue.Queue[dict[str, Any]] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.port = int(self.wait("port")["port"])
@@ -50,7 +51,8 @@ class PretendServer:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._seen.put(json.loads(line))
+            seen = json.loads(line)
+            (self._done if seen["what"] == "done" else self._seen).put(seen)
 
     def wait(
         self, what: str, timeout_s: float = 10.0, where: Callable[[dict[str, Any]], bool] = lambda _: True
@@ -74,10 +76,15 @@ class PretendServer:
         return False
 
     def tell(self, do: str, **order: object) -> None:
-        """Give an order."""
+        """Give an order, and wait until it has been carried out: what comes next happens under it."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **order}) + "\n")
         self._process.stdin.flush()
+        self._done.get(timeout=10)
+
+    def freeze(self) -> None:
+        """Stop it where it is: its connections stay open and nothing answers, not even a goodbye."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def close(self) -> None:
         """Kill it, as a crash would."""

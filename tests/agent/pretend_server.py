@@ -14,7 +14,8 @@ import threading
 from typing import Any
 
 import socketio
-from werkzeug.serving import BaseWSGIServer, make_server
+
+from pingmon.concurrency import Server
 
 AGENT = "/agent"
 _say_lock = threading.Lock()
@@ -49,7 +50,7 @@ class Pretend:
     def handshake(self, sid: str, data: object) -> object:
         """Answer as told."""
         answer, answers = self.handshake_answer, self.answer_handshakes  # before the test hears of it
-        say("handshake", data=data)
+        say("handshake", data=data, answer=answer)
         if not answers:
             raise RuntimeError("no answer, as told")
         return {**answer, "upto": self.upto} if answer and answer.get("state") == "approved" else answer
@@ -88,11 +89,9 @@ def main() -> None:
     pretend = Pretend()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[1], sys.argv[2])
-    port = int(sys.argv[3])
-    app = socketio.WSGIApp(pretend.sio)
-    server: BaseWSGIServer = make_server("127.0.0.1", port, app, threaded=True, ssl_context=context)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    say("port", port=server.server_port)
+    server = Server(socketio.WSGIApp(pretend.sio), "127.0.0.1", int(sys.argv[3]), context)
+    threading.Thread(target=server.run, daemon=True).start()
+    say("port", port=server.port)
     for line in sys.stdin:
         pretend.command(json.loads(line))
 

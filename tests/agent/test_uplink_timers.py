@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from array import array
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from pingmon_agent import uplink as module
 from pingmon_agent.answers import Answer
 from pingmon_agent.config import Server
 from pingmon_agent.delivery import Delivery
+from pingmon_agent.link import Link
 from pingmon_agent.ring import Ring
+from pingmon_agent.tls import client_context
 from pingmon_agent.uplink import Uplink
 from pingmon_agent.wire.contract import Handshake, TargetSet
 
@@ -34,9 +37,11 @@ class Line:
         self.sets: list[TargetSet] = []
         self.answers: list[Answer] = []
         identity = Handshake(passphrase="p", hostname="probe-1", ip_address="127.0.0.1", version="1")
-        settings = Server(url=f"wss://127.0.0.1:{self.server.port}", ca_file=str(authority.file), passphrase_file="-")
+        self.settings = Server(
+            url=f"wss://127.0.0.1:{self.server.port}", ca_file=str(authority.file), passphrase_file="-"
+        )
         delivery = Delivery(self.ring, identity, self.sets.append)
-        self.uplink = Uplink(settings, delivery, start_spread_s=0.0, on_answer=self.answers.append)
+        self.uplink = Uplink(self.settings, delivery, start_spread_s=0.0, on_answer=self.answers.append)
 
     def close(self) -> None:
         """End both."""
@@ -113,7 +118,7 @@ def test_senseless_messages_are_survived(line: Line) -> None:
     line.uplink.start()
     line.server.wait("handshake")
     line.server.tell("set", handshake_answer=APPROVED)
-    line.server.wait("handshake")
+    line.server.wait("handshake", where=lambda seen: seen["answer"] == APPROVED)
     for body in (None, [], {"targets": 1}):
         line.server.tell("targets", body=body)
         refused = line.server.wait("targets_ack")["data"][0]
@@ -124,3 +129,20 @@ def test_senseless_messages_are_survived(line: Line) -> None:
 
     assert line.server.wait("targets_ack")["data"][0]["ok"] is True
     assert line.uplink.counts.faults == 0
+
+
+def test_a_closed_link_leaves_no_descriptor_and_no_thread(line: Line) -> None:
+    """Even from a server that does not say goodbye, and that keeps its end open."""
+    link, before = Link(), set(threading.enumerate())
+    tls = link.open(line.settings, client_context(line.settings.ca_file))
+    threads = set(threading.enumerate()) - before
+    line.server.freeze()
+    began = time.monotonic()
+    link.close()
+
+    assert time.monotonic() - began < 5
+    assert tls.fileno() == -1
+    assert threads
+    for thread in threads:
+        thread.join(5)
+    assert [thread.name for thread in threads if thread.is_alive()] == []

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
+import websocket
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pingmon.concurrency import unmask
+from pingmon_agent.tls import client_context
+from pingmon_agent.wire.duplex import DuplexSocket
+from tests.agent.certificates import Authority
+
+PRELUDE = "from pingmon import concurrency\nremark = concurrency.install()\n"
 
 
 def run(code: str, mode: str = "eventlet") -> str:
     """Output of a fresh interpreter in which `install()` came first."""
-    prelude = "from pingmon import concurrency\nremark = concurrency.install()\n"
     env = {**os.environ, "PINGMON_ASYNC_MODE": mode}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", prelude + code], capture_output=True, text=True, timeout=30, env=env
+        [sys.executable, "-W", "error", "-c", PRELUDE + code], capture_output=True, text=True, timeout=30, env=env
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -70,6 +79,65 @@ def work():
 print(concurrency.run_blocking(work)); thread.join(); assert max(late) < 0.2, max(late)
 """
     assert run(code, mode) == "1500000"
+
+
+TALKER = """
+import ssl, sys, threading, time, simple_websocket
+
+def app(environ, start_response):
+    line = simple_websocket.Server(environ)
+
+    def talk():
+        for _ in range(5000):
+            line.send(b"x" * 64)
+            time.sleep(0.000_02)
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+    heard = sum(len(line.receive(20) or b"") for _ in range(5000))
+    talker.join()
+    line.send(str(heard))
+    line.receive(20)
+    raise ConnectionError("done")
+
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(*sys.argv[1:])
+server = concurrency.Server(app, "127.0.0.1", 0, context)
+threading.Thread(target=server.run, daemon=True).start()
+print(server.port, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_websocket_that_talks_while_it_listens_loses_nothing(tmp_path: Path) -> None:
+    """5,000 messages each way at the same time, in the mode where each direction has a native thread."""
+    authority = Authority(tmp_path)
+    leaf = authority.issue("127.0.0.1")
+    argv = [sys.executable, "-c", f"{PRELUDE}{TALKER}", str(leaf.certificate), str(leaf.key)]
+    env = {**os.environ, "PINGMON_ASYNC_MODE": "threading"}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        plain = socket.create_connection(("127.0.0.1", int(server.stdout.readline())), timeout=20)
+        tls = client_context(str(authority.file)).wrap_socket(plain, server_hostname="127.0.0.1")
+        duplex = DuplexSocket(tls)
+        line = websocket.create_connection("wss://127.0.0.1", socket=duplex)
+
+        def talk() -> None:
+            for _ in range(5000):
+                line.send_bytes(b"y" * 64)
+                time.sleep(0.000_02)  # so that either end waits for bytes again and again
+
+        talker = threading.Thread(target=talk)
+        talker.start()
+        heard = sum(len(line.recv()) for _ in range(5000))
+        talker.join(20)
+        told = line.recv()
+        line.close()
+        duplex.release()
+        server.stdin.close()
+
+    assert (heard, told) == (320_000, "320000")
 
 
 def test_logging_from_native_threads_does_not_stop_the_process() -> None:
