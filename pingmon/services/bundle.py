@@ -17,6 +17,7 @@ from .history import History
 from .ingest import Ingest
 from .legacy import LegacyIngest
 from .passphrases import Pepper
+from .past import Past
 from .recent import KEEP_MS, Recent
 from .registry import Registry
 from .retention import Retention
@@ -38,6 +39,7 @@ class Services:
     ingest: Ingest
     legacy: LegacyIngest
     history: History
+    past: Past
     retention: Retention
 
     def warm_up(self) -> int:
@@ -52,6 +54,7 @@ class Services:
                 if stored.started_ms >= picture_since:
                     self.grid.add(stored, known.target_ids)
                 count += 1
+        self.recent.complete = True
         self.legacy.warm_up()
         return count
 
@@ -88,6 +91,7 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         grid=grid,
         ingest=ingest,
         legacy=LegacyIngest(ingest, registry, recent, clock),
-        history=History(registry, recent, clock),
+        history=History(registry, recent, rounds, clock),
+        past=Past(registry, rounds, clock, limits, config.retention.raw_hours),
         retention=Retention(directory, rounds, ingest, recent, clock, config.retention.raw_hours),
     )

@@ -58,14 +58,18 @@ class _Columns:
 class Grid:
     """Rows by agent number, read in the order of the current layout."""
 
-    def __init__(self, registry: Registry, recent: Recent, clock: Clock, limits: Thresholds) -> None:
+    def __init__(
+        self, registry: Registry, recent: Recent, clock: Clock, limits: Thresholds, *, live: bool = True
+    ) -> None:
+        """Not `live`: a picture of some moment, which does not follow what changes later."""
         self._registry, self._recent, self._clock = registry, recent, clock
         self.limits = limits
         self._rows: dict[int, Row] = {}
         self._columns: dict[int, _Columns] = {}
         self.changed: set[int] = set()
         self._layout = Layout(0, (), ())
-        registry.listeners.append(self._on_change)
+        if live:
+            registry.listeners.append(self._on_change)
         self._on_change(frozenset())
 
     # -- in --

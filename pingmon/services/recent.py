@@ -43,6 +43,7 @@ class Recent:
     def __init__(self) -> None:
         self._blocks: dict[int, list[Block]] = {}
         self._newest: dict[int, int] = {}
+        self.complete = False  # once the hour before the start has been read in, too
 
     def add(self, stored: StoredRound, target_ids: tuple[int, ...]) -> None:
         """Take in one committed round of set `target_ids`."""

@@ -92,6 +92,11 @@ class Transaction:
         """The set an agent had under this revision."""
         return self._session.get(TargetSet, (agent_no, revision))
 
+    def target_sets(self, agent_no: int) -> list[TargetSet]:
+        """All sets this agent was ever given that are still kept, oldest first."""
+        query = select(TargetSet).where(TargetSet.agent_no == agent_no).order_by(col(TargetSet.revision))
+        return list(self._session.exec(query))
+
     def add_target_set(self, row: TargetSet) -> None:
         """Keep a new revision of an agent's set."""
         self._session.add(row)

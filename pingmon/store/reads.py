@@ -86,6 +86,17 @@ class Reads:
         samples = unpack(b"".join(row[1] for row in rows))
         return [(row[0], sample, row[2]) for row, sample in zip(rows, samples, strict=True)]
 
+    def between(self, agent_no: int, from_ms: int, to_ms: int) -> list[StoredRound]:
+        """See RoundStore."""
+        with self._reader() as db:
+            rows = db.execute(
+                "SELECT e.epoch, seq, started_ms, revision, flags, received_ms, samples FROM rounds r"
+                " JOIN epochs e ON e.no = r.epoch_no WHERE r.agent_no = ? AND started_ms >= ? AND started_ms < ?"
+                " ORDER BY started_ms, epoch_no, seq",
+                (agent_no, from_ms, to_ms),
+            ).fetchall()
+        return [_stored(agent_no, row) for row in rows]
+
     def newest_at(self, agent_no: int, at_ms: int, within_ms: int) -> StoredRound | None:
         """See RoundStore."""
         with self._reader() as db:

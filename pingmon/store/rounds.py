@@ -44,6 +44,9 @@ class RoundStore(Protocol):
         `columns`: target-set revision -> positions of the target in the samples of that set.
         """
 
+    def between(self, agent_no: int, from_ms: int, to_ms: int) -> list[StoredRound]:
+        """Rounds of one agent with from_ms <= started_ms < to_ms, oldest first."""
+
     def newest_at(self, agent_no: int, at_ms: int, within_ms: int) -> StoredRound | None:
         """The newest round that started in (`at_ms` - `within_ms`, `at_ms`]."""
 

@@ -1,5 +1,5 @@
-"""The JSON API under /api/v1 and the original /monitoring path. Reads the request, asks one service, says what came
-out; who may call what stands in access.py. Must not know: HTML, sockets, the store.
+"""The JSON API under /api/v1 for what people decide: agents, targets, passphrases. Reads the request, asks one service,
+says what came out; who may call what stands in access.py. Must not know: HTML, sockets, the store.
 """
 
 from __future__ import annotations
@@ -25,21 +25,6 @@ TARGET: Final[dict[str, type]] = {"name": str, "address": str}
 PROBE: Final[dict[str, type]] = {"probe": dict}
 
 blueprint = Blueprint("api", __name__)
-
-
-# -- the picture --
-
-
-@blueprint.get("/monitoring/<agent>/<target>")
-def pair(agent: str, target: str) -> ResponseReturnValue:
-    """The last hour of one pair, as the original program answered it."""
-    return jsonify(services().history.pair(agent, target))
-
-
-@blueprint.get("/api/v1/grid")
-def grid() -> ResponseReturnValue:
-    """The whole picture now."""
-    return jsonify(services().grid.picture_json())
 
 
 # -- agents --
