@@ -119,8 +119,8 @@ class Reads:
         return StoreFacts(size, min((ms for ms in oldest if ms is not None), default=None))
 
     def check(self) -> None:
-        """See RoundStore."""
-        with self._reader() as db:
+        """See RoundStore. Opens the file anew: a spare connection would go on reading one that has been removed."""
+        with _Reader(self._path, None) as db:
             db.execute("SELECT 1 FROM epochs LIMIT 1").fetchall()
 
     def close(self) -> None:
@@ -133,12 +133,12 @@ class Reads:
 
 
 class _Reader:
-    """A read-only connection for one `with`: one that is spare, else a new one."""
+    """A read-only connection for one `with`: one that is spare, else a new one; None: a new one in any case."""
 
-    def __init__(self, path: Path, spare: list[sqlite3.Connection]) -> None:
+    def __init__(self, path: Path, spare: list[sqlite3.Connection] | None) -> None:
         self._spare = spare
         try:
-            self._db = spare.pop()
+            self._db = (spare or []).pop()  # asking first would lose against another thread
         except IndexError:
             self._db = _connect(path)
 
@@ -147,7 +147,7 @@ class _Reader:
 
     def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
         # Whoever left in the middle may have left a statement open, which would keep the log from being checkpointed.
-        if kind is None and len(self._spare) < SPARE_READERS:
+        if kind is None and self._spare is not None and len(self._spare) < SPARE_READERS:
             self._spare.append(self._db)
         else:
             self._db.close()
