@@ -49,7 +49,9 @@ class Past:
         self._raw_hours = raw_hours
 
     def picture_json(self, at: str) -> dict[str, Any]:
-        """The body of `/api/v1/grid?at=`, as `Grid.picture_json` has it. Raises Invalid, Unavailable."""
+        """The body of `/api/v1/grid?at=`: as `Grid.picture_json` has it, and `samples`, the last one of each pair in us
+        or as the code of its outcome (docs/wire.md). Raises Invalid, Unavailable.
+        """
         now = self._clock.wall_ms()
         at_ms = parse_instant(at, now)
         if at_ms < now - self._raw_hours * 3_600_000:
@@ -58,7 +60,8 @@ class Past:
         for agent in picture.layout.agents:
             self._fill(picture, agent.no, at_ms)
             time.sleep(0)  # others want to be served in between
-        return picture.picture_json()
+        samples = [picture.row(agent.no, at_ms).last.tolist() for agent in picture.layout.agents]
+        return picture.picture_json() | {"samples": samples}
 
     def _fill(self, picture: Grid, agent_no: int, at_ms: int) -> None:
         since_ms = at_ms - round(ROUNDS_BACK * self._registry.interval_s * 1000)
