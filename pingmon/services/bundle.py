@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pingmon.config import Config
 from pingmon.store.accounts import Accounts
 from pingmon.store.directory import Directory
+from pingmon.store.ledger import LedgerFile
 from pingmon.store.rounds import SqliteRounds
 
+from .book import Book
 from .cells import WINDOW, Thresholds
 from .clock import Clock, SystemClock
 from .enrolment import Enrolment
 from .grid import Grid
+from .health import Health
 from .history import History
 from .ingest import Ingest
 from .legacy import LegacyIngest
@@ -39,6 +42,7 @@ class Services:
     legacy: LegacyIngest
     history: History
     retention: Retention
+    health: Health
 
     def warm_up(self) -> int:
         """Fill the memory of the last hour from the database; returns how many rounds there were."""
@@ -54,6 +58,11 @@ class Services:
                 count += 1
         self.legacy.warm_up()
         return count
+
+    def look(self) -> None:
+        """Try both databases, so that a fault shows, and its end, while nobody has anything to write."""
+        self.ingest.beat()
+        self.directory.look()
 
     def close(self) -> None:
         """Let go of both databases."""
@@ -74,8 +83,10 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
     registry = Registry(directory, clock, mesh=probing.mesh, interval_s=probing.interval_s)
     recent = Recent()
     limits = Thresholds(round(probing.warn_ms * 1000), round(probing.bad_ms * 1000))
-    grid = Grid(registry, recent, clock, limits)
-    ingest = Ingest(rounds, registry, clock, (recent.add, grid.add))
+    health = Health(clock, lambda: directory.trouble)
+    grid = Grid(registry, recent, clock, limits, lambda: health.sentence)
+    ledger = LedgerFile(config.data_dir / "samples.db")
+    ingest = Ingest(rounds, registry, clock, (recent.add, grid.add), Book(ledger, clock), health)
     return Services(
         config=config,
         clock=clock,
@@ -90,4 +101,5 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         legacy=LegacyIngest(ingest, registry, recent, clock),
         history=History(registry, recent, clock),
         retention=Retention(directory, rounds, ingest, recent, clock, config.retention.raw_hours),
+        health=health,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,8 @@ FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time st
 DELETE_BATCH = 2_000
 # A round may have started a little after it was received, by clocks that differ: its epoch must outlive it.
 EPOCH_SLACK_MS = 3_600_000
+# What another file of this folder writes within the same transaction; raises sqlite3.Error.
+Also = Callable[[sqlite3.Connection], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +43,15 @@ class StoredRound:
 class RoundStore(Protocol):
     """What the services need of a sample store."""
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
-        """Commit rounds and cursors in one transaction; raises StoreError and leaves nothing half done."""
+    def write(
+        self,
+        rounds: Sequence[StoredRound],
+        cursors: Mapping[tuple[int, str], int],
+        now_ms: int,
+        also: Also | None = None,
+    ) -> None:
+        """Commit rounds and cursors, and what `also` writes, in one transaction; raises StoreError and leaves nothing
+        half done."""
 
     def cursors(self) -> dict[tuple[int, str], int]:
         """(agent_no, epoch) -> highest committed seq, for every epoch still known."""
@@ -88,7 +97,13 @@ class SqliteRounds:
             for no, agent_no, epoch in self._writer.execute("SELECT no, agent_no, epoch FROM epochs")
         }
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
+    def write(
+        self,
+        rounds: Sequence[StoredRound],
+        cursors: Mapping[tuple[int, str], int],
+        now_ms: int,
+        also: Also | None = None,
+    ) -> None:
         """See RoundStore. A round that is there already is left as it is."""
         try:
             with _transaction(self._writer) as db:
@@ -102,6 +117,8 @@ class SqliteRounds:
                         for r in rounds
                     ],
                 )  # fmt: skip
+                if also is not None:
+                    also(db)
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
         self._epoch_nos |= fresh
@@ -220,7 +237,7 @@ class _Reader:
 
 
 class _transaction:  # noqa: N801 - reads as a word in `with`
-    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any exception."""
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any exception, also that of a COMMIT for which there is no room."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -230,7 +247,13 @@ class _transaction:  # noqa: N801 - reads as a word in `with`
         return self._db
 
     def __exit__(self, kind: object, _error: object, _trace: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            # SQLite may have rolled back by itself, but a transaction left open would refuse every later one.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
 
 def _pack(samples: array[int]) -> bytes:

@@ -62,8 +62,15 @@ class GridPage {
     const items = must("#legend").children;
     items[1]?.setAttribute("title", `${warn} ms or more`);
     items[2]?.setAttribute("title", `${bad} ms or more`);
+    this.tellTrouble(this.picture.layout.trouble ?? "");
     this.applyFilters();
     this.summarise();
+  }
+
+  private tellTrouble(sentence: string): void {
+    const banner = must("#trouble");
+    banner.hidden = !sentence;
+    if (banner.textContent !== sentence) banner.textContent = sentence;
   }
 
   private rowsChanged(rows: number[]): void {
