@@ -20,7 +20,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from pingmon.concurrency import mode, run_blocking
 from pingmon.services.bundle import Services
-from pingmon.services.ingest import MAX_WAITING_SAMPLES
+from pingmon.services.health import DIRECTORY, SAMPLES
+from pingmon.services.pressure import MAX_WAITING_SAMPLES
 from pingmon.store.rounds import StoreError
 from pingmon_agent.wire.contract import ErrorCode, State
 
@@ -88,7 +89,7 @@ class ServerCollector:
         yield _gauge("config_generation", "Revision of agents and targets that is in force.", revision)
 
     def _ingest(self) -> Iterator[Metric]:
-        counters = self._services.ingest.counters
+        counters, pressure = self._services.ingest.counters, self._services.ingest.pressure
         yield _counter("results_received", "Samples accepted from agents and committed.", counters.samples)
         yield _counter("rounds_duplicate", "Rounds received again and left out.", counters.duplicates)
         rejected = CounterMetricFamily(
@@ -97,14 +98,22 @@ class ServerCollector:
         for code in ErrorCode:
             rejected.add_metric([code], counters.rejected.get(code, 0))
         yield rejected
-        yield _gauge("ingest_queue_results", "Samples waiting to be stored.", self._services.ingest.waiting_samples)
+        yield _gauge("ingest_queue_results", "Samples waiting to be stored.", pressure.waiting_samples)
         yield _gauge("ingest_queue_limit_results", "Capacity of the ingest queue.", MAX_WAITING_SAMPLES)
+        yield _gauge("ingest_queue_seconds", "Seconds of work that wait in it.", pressure.work_s)
         yield _counter("storage_commits", "Group commits of samples.", counters.commits)
         yield _counter("storage_write_seconds", "Time spent in these commits.", counters.commit_seconds)
         yield _counter("storage_errors", "Commits of samples that failed.", counters.errors)
         yield _gauge("recent_results", "Samples of the last hour held in memory.", self._services.recent.samples)
 
     def _storage(self) -> Iterator[Metric]:
+        degraded = GaugeMetricFamily(
+            "pingmon_server_storage_degraded", "Whether this database cannot be written.", labels=["database"]
+        )
+        failing = {trouble.database for trouble in self._services.health.troubles()}
+        for database in (SAMPLES, DIRECTORY):
+            degraded.add_metric([database], database in failing)
+        yield degraded
         try:
             facts = run_blocking(self._services.rounds.facts)
         except StoreError:
@@ -159,6 +168,8 @@ def blueprint(services: Services, outside: Outside, may_read: Callable[[], bool]
             run_blocking(services.rounds.check)
         except StoreError as error:
             return _text(f"the sample database cannot be read: {error}\n", 503)
+        if (sentence := services.health.sentence) is not None:
+            return _text(f"{sentence}\n", 503)
         return _text("pingmon server is ready\n", 200)
 
     return pages

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pingmon.config import Config
 from pingmon.store.accounts import Accounts
 from pingmon.store.directory import Directory
+from pingmon.store.ledger import LedgerFile
 from pingmon.store.rounds import SqliteRounds
 
+from .book import Book
 from .cells import WINDOW, Thresholds
 from .clock import Clock, SystemClock
 from .enrolment import Enrolment
 from .grid import Grid
+from .health import Health
 from .history import History
 from .ingest import Ingest
 from .legacy import LegacyIngest
@@ -41,6 +44,7 @@ class Services:
     history: History
     past: Past
     retention: Retention
+    health: Health
 
     def warm_up(self) -> int:
         """Fill the memory of the last hour from the database; returns how many rounds there were."""
@@ -57,6 +61,11 @@ class Services:
         self.recent.complete = True
         self.legacy.warm_up()
         return count
+
+    def look(self) -> None:
+        """Try both databases, so that a fault shows, and its end, while nobody has anything to write."""
+        self.ingest.beat()
+        self.directory.look()
 
     def close(self) -> None:
         """Let go of both databases."""
@@ -77,8 +86,10 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
     registry = Registry(directory, clock, mesh=probing.mesh, interval_s=probing.interval_s)
     recent = Recent()
     limits = Thresholds(round(probing.warn_ms * 1000), round(probing.bad_ms * 1000))
-    grid = Grid(registry, recent, clock, limits)
-    ingest = Ingest(rounds, registry, clock, (recent.add, grid.add))
+    health = Health(clock, lambda: directory.trouble)
+    grid = Grid(registry, recent, clock, limits, lambda: health.sentence)
+    ledger = LedgerFile(config.data_dir / "samples.db")
+    ingest = Ingest(rounds, registry, clock, (recent.add, grid.add), Book(ledger, clock), health)
     return Services(
         config=config,
         clock=clock,
@@ -94,4 +105,5 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         history=History(registry, recent, rounds, clock),
         past=Past(registry, rounds, clock, limits, config.retention.raw_hours),
         retention=Retention(directory, rounds, ingest, recent, clock, config.retention.raw_hours),
+        health=health,
     )

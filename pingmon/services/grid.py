@@ -6,6 +6,7 @@ The cells themselves are kept in cells.py. Must not know: sockets, HTTP.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,10 +60,20 @@ class Grid:
     """Rows by agent number, read in the order of the current layout."""
 
     def __init__(
-        self, registry: Registry, recent: Recent, clock: Clock, limits: Thresholds, *, live: bool = True
+        self,
+        registry: Registry,
+        recent: Recent,
+        clock: Clock,
+        limits: Thresholds,
+        trouble: Callable[[], str | None] = lambda: None,
+        *,
+        live: bool = True,
     ) -> None:
-        """Not `live`: a picture of some moment, which does not follow what changes later."""
-        self._registry, self._recent, self._clock = registry, recent, clock
+        """`trouble`: why the picture may be old through no fault of any agent, in a sentence; None if it is not.
+
+        Not `live`: a picture of some moment, which does not follow what changes later.
+        """
+        self._registry, self._recent, self._clock, self._trouble = registry, recent, clock, trouble
         self.limits = limits
         self._rows: dict[int, Row] = {}
         self._columns: dict[int, _Columns] = {}
@@ -148,6 +159,7 @@ class Grid:
         return {
             "version": self._layout.version,
             "interval_s": self._registry.interval_s,
+            "trouble": self._trouble(),
             "thresholds": {"warn_ms": self.limits.warn_us / 1000, "bad_ms": self.limits.bad_us / 1000},
             "agents": [
                 {

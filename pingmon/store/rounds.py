@@ -7,7 +7,7 @@ writes; reading (`reads.py`) has connections of its own.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,13 +22,22 @@ FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time st
 DELETE_BATCH = 2_000
 # A round may have started a little after it was received, by clocks that differ: its epoch must outlive it.
 EPOCH_SLACK_MS = 3_600_000
+# What another file of this folder writes within the same transaction; raises sqlite3.Error.
+Also = Callable[[sqlite3.Connection], None]
 
 
 class RoundStore(Protocol):
     """What the services need of a sample store."""
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
-        """Commit rounds and cursors in one transaction; raises StoreError and leaves nothing half done."""
+    def write(
+        self,
+        rounds: Sequence[StoredRound],
+        cursors: Mapping[tuple[int, str], int],
+        now_ms: int,
+        also: Also | None = None,
+    ) -> None:
+        """Commit rounds and cursors, and what `also` writes, in one transaction; raises StoreError and leaves nothing
+        half done."""
 
     def cursors(self) -> dict[tuple[int, str], int]:
         """(agent_no, epoch) -> highest committed seq, for every epoch still known."""
@@ -76,7 +85,13 @@ class SqliteRounds(Reads):
             for no, agent_no, epoch in self._writer.execute("SELECT no, agent_no, epoch FROM epochs")
         }
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
+    def write(
+        self,
+        rounds: Sequence[StoredRound],
+        cursors: Mapping[tuple[int, str], int],
+        now_ms: int,
+        also: Also | None = None,
+    ) -> None:
         """See RoundStore. A round that is there already is left as it is."""
         try:
             with _transaction(self._writer) as db:
@@ -90,6 +105,8 @@ class SqliteRounds(Reads):
                         for r in rounds
                     ],
                 )  # fmt: skip
+                if also is not None:
+                    also(db)
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
         self._epoch_nos |= fresh
@@ -147,7 +164,7 @@ class SqliteRounds(Reads):
 
 
 class _transaction:  # noqa: N801 - reads as a word in `with`
-    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any exception."""
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any exception, also that of a COMMIT for which there is no room."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -157,4 +174,10 @@ class _transaction:  # noqa: N801 - reads as a word in `with`
         return self._db
 
     def __exit__(self, kind: object, _error: object, _trace: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            # SQLite may have rolled back by itself, but a transaction left open would refuse every later one.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")

@@ -64,6 +64,7 @@ class GridPage {
     const items = must("#legend").children;
     items[1]?.setAttribute("title", `${warn} ms or more`);
     items[2]?.setAttribute("title", `${bad} ms or more`);
+    this.tellTrouble(this.picture.layout.trouble ?? "");
     this.applyFilters();
     this.summarise();
   }
@@ -75,6 +76,12 @@ class GridPage {
     this.picture.showPast(past);
     this.layoutChanged();
     this.tellLink();
+  }
+
+  private tellTrouble(sentence: string): void {
+    const banner = must("#trouble");
+    banner.hidden = !sentence;
+    if (banner.textContent !== sentence) banner.textContent = sentence;
   }
 
   private rowsChanged(rows: number[]): void {

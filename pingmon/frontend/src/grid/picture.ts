@@ -19,6 +19,8 @@ export interface LayoutTarget {
 export interface Layout {
   version: number;
   interval_s: number;
+  /** why nothing new is kept, in a sentence for people; null while all is well */
+  trouble?: string | null;
   thresholds: { warn_ms: number; bad_ms: number };
   agents: LayoutAgent[];
   targets: LayoutTarget[];

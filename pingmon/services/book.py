@@ -1,0 +1,40 @@
+"""The book beside the rounds: what goes into the same transaction as rounds and cursors. Used by the committer only.
+
+For now: when this server was up and able to write. Must not know: sockets, SQL, how a report is checked.
+"""
+
+from __future__ import annotations
+
+from pingmon.store.ledger import LedgerFile
+from pingmon.store.rounds import Also
+
+from .clock import Clock
+
+BEAT_S = 5.0
+# Longer without a beat: a suspended host or a stall, so a time in which nobody looked.
+LAPSE_S = 20.0
+
+
+class Book:
+    """`entry` before a commit, then `kept` or `failed`."""
+
+    def __init__(self, file: LedgerFile, clock: Clock) -> None:
+        self._file, self._clock = file, clock
+        self._since_ms: int | None = None
+        self._beat_at = 0.0
+
+    def entry(self, now_ms: int) -> Also:
+        """What goes into the commit that is about to happen at `now_ms`."""
+        now = self._clock.monotonic()
+        if self._since_ms is not None and not 0 <= now - self._beat_at <= LAPSE_S:
+            self._since_ms = None
+        if self._since_ms is None:
+            self._since_ms = now_ms
+        elif now - self._beat_at < BEAT_S:
+            return self._file.entry(None)
+        self._beat_at = now
+        return self._file.entry((self._since_ms, max(now_ms, self._since_ms)))
+
+    def failed(self) -> None:
+        """The commit did not happen: from the last beat until the next commit nobody kept anything."""
+        self._since_ms = None
