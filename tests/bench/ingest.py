@@ -25,7 +25,7 @@ from tests.support.processes import Server, running_server, wait_for
 from .facts import cpu_ns, machine, memory_mib, percentile, publish, spread, version_of
 from .feed import Feed
 from .peers import NoFiguresError, find
-from .stores import prometheus, rrdcached
+from .stores import prometheus, rrdcached, rrdtool
 
 _PATIENCE_S = 60.0
 _EPOCH = "00000000000000be"
@@ -115,12 +115,15 @@ def measure(targets: int, sizes: dict[str, int], passes: int, skip: set[str]) ->
     stores: dict[str, Callable[[Feed, Path], float]] = {
         "pingmon": lambda feed, folder: pingmon(feed, folder, notes),
         "prometheus": prometheus,
-        "rrd": rrdcached,
+        "rrd": rrdtool,
+        "rrdcached_alone": rrdcached,
     }
     Feed(sizes["agents"], targets, sizes["rounds"], 0).make()
     for number in range(passes):
         for name in [name for name in stores if name not in skip]:
-            feed = Feed(sizes["agents"], targets, sizes["rrd_rounds" if name == "rrd" else "rounds"], _now_ms())
+            feed = Feed(
+                sizes["agents"], targets, sizes["rrd_rounds" if name.startswith("rrd") else "rounds"], _now_ms()
+            )
             try:
                 with tempfile.TemporaryDirectory(prefix="bench-") as folder:
                     seconds = stores[name](feed, Path(folder))
@@ -153,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-ingest", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a minute instead of ten")
     parser.add_argument("--targets", type=int, nargs="+", default=[200, 1000], help="per report")
-    parser.add_argument("--skip", nargs="*", default=[], choices=["prometheus", "rrd"])
+    parser.add_argument("--skip", nargs="*", default=[], choices=["prometheus", "rrd", "rrdcached_alone"])
     args = parser.parse_args()
     sizes = QUICK if args.quick else FULL
     skip = set(args.skip)
