@@ -57,7 +57,7 @@ def test_bench_accuracy_in_small() -> None:
 
 @pytest.mark.e2e
 def test_bench_ingest_in_small() -> None:
-    """A few thousand samples cost the server something, are all acknowledged, and are compared to the peers that ran."""
+    """A few thousand samples cost the server something, are all acknowledged, and the peers stand beside it."""
     lines = run("ingest", "--quick", "--targets", "50")
 
     assert lines.keys() == {"ingest-50"}
