@@ -1,20 +1,20 @@
 """The sample store (`samples.db`): one packed row per agent and round, written in groups by one writer.
 
 Everything here is raw sqlite3, so it may run in native threads (`run_blocking`): no logging, no ORM. Only the committer
-writes; reading opens a connection of its own.
+writes; reading (`reads.py`) has connections of its own.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import sys
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from . import schema
+from .reads import Reads, StoredRound, StoreError, StoreFacts, pack
+
+__all__ = ["FLAG_CLOCK", "FLAG_DISTURBED", "RoundStore", "SqliteRounds", "StoreError", "StoreFacts", "StoredRound"]
 
 FLAG_DISTURBED = 1  # the agent itself was late or starved: no evidence against the network
 FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time stands in `started_ms`
@@ -22,20 +22,6 @@ FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time st
 DELETE_BATCH = 2_000
 # A round may have started a little after it was received, by clocks that differ: its epoch must outlive it.
 EPOCH_SLACK_MS = 3_600_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredRound:
-    """One row. `samples`: int32 per target of set (`agent_no`, `revision`), RTT in us or an outcome code."""
-
-    agent_no: int
-    epoch: str
-    seq: int
-    started_ms: int
-    revision: int
-    flags: int
-    received_ms: int
-    samples: array[int]
 
 
 class RoundStore(Protocol):
@@ -50,6 +36,17 @@ class RoundStore(Protocol):
     def since(self, started_ms: int) -> Iterator[StoredRound]:
         """Rounds that started at `started_ms` or later: agent by agent, each in time order."""
 
+    def pair(
+        self, agent_no: int, columns: Mapping[int, Sequence[int]], from_ms: int, to_ms: int
+    ) -> list[tuple[int, int, int]]:
+        """[(started_ms, sample, flags)] of one target with `from_ms` <= started_ms < `to_ms`, oldest first.
+
+        `columns`: target-set revision -> positions of the target in the samples of that set.
+        """
+
+    def newest_at(self, agent_no: int, at_ms: int, within_ms: int) -> StoredRound | None:
+        """The newest round that started in (`at_ms` - `within_ms`, `at_ms`]."""
+
     def drop_before(self, started_ms: int) -> int:
         """Delete up to DELETE_BATCH older rows; returns how many there were."""
 
@@ -60,26 +57,14 @@ class RoundStore(Protocol):
         """Raises StoreError where the file cannot be read."""
 
 
-class StoreError(Exception):
-    """The database could not be read or written; nothing was committed."""
-
-
-@dataclass(frozen=True)
-class StoreFacts:
-    """`oldest_ms` is None where nothing is stored."""
-
-    size_bytes: int
-    oldest_ms: int | None
-
-
-class SqliteRounds:
+class SqliteRounds(Reads):
     """RoundStore on one SQLite file."""
 
     def __init__(self, path: Path) -> None:
         engine = schema.open_engine(path)
         schema.upgrade(engine, "samples")
         engine.dispose()
-        self._path = path
+        super().__init__(path)
         # The thread pool hands the writer from thread to thread; only one committer ever uses it at a time.
         self._writer = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
         schema.prepare(self._writer)
@@ -98,7 +83,7 @@ class SqliteRounds:
                     "INSERT OR IGNORE INTO rounds VALUES (?,?,?,?,?,?,?,?)",
                     [
                         (r.agent_no, r.started_ms, numbers[r.agent_no, r.epoch], r.seq, r.revision, r.flags,
-                         r.received_ms, _pack(r.samples))
+                         r.received_ms, pack(r.samples))
                         for r in rounds
                     ],
                 )  # fmt: skip
@@ -121,32 +106,6 @@ class SqliteRounds:
             ).fetchone()
             fresh[agent_no, epoch] = int(row[0])
         return fresh
-
-    def cursors(self) -> dict[tuple[int, str], int]:
-        """See RoundStore."""
-        with self._reader() as db:
-            return {(a, e): upto for a, e, upto in db.execute("SELECT agent_no, epoch, upto FROM epochs")}
-
-    def since(self, started_ms: int) -> Iterator[StoredRound]:
-        """See RoundStore. The key begins with the agent, so all but these rounds stay unread."""
-        with self._reader() as db:
-            for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs ORDER BY agent_no").fetchall():
-                rows = db.execute(
-                    "SELECT e.epoch, seq, started_ms, revision, flags, received_ms, samples FROM rounds r"
-                    " JOIN epochs e ON e.no = r.epoch_no WHERE r.agent_no = ? AND started_ms >= ? ORDER BY started_ms",
-                    (agent_no, started_ms),
-                )
-                for epoch, seq, started, revision, flags, received, samples in rows:
-                    yield StoredRound(
-                        agent_no=agent_no,
-                        epoch=epoch,
-                        seq=seq,
-                        started_ms=started,
-                        revision=revision,
-                        flags=flags,
-                        received_ms=received,
-                        samples=_unpack(samples),
-                    )
 
     def drop_before(self, started_ms: int) -> int:
         """See RoundStore. Goes agent by agent: the key begins with the agent, so each deletion is one range.
@@ -178,45 +137,10 @@ class SqliteRounds:
             raise StoreError(str(error)) from error
         return dropped
 
-    def facts(self) -> StoreFacts:
-        """See RoundStore."""
-        size = sum(p.stat().st_size for p in self._path.parent.glob(self._path.name + "*"))
-        with self._reader() as db:
-            oldest = [
-                db.execute("SELECT min(started_ms) FROM rounds WHERE agent_no=?", (agent_no,)).fetchone()[0]
-                for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs").fetchall()
-            ]
-        return StoreFacts(size, min((ms for ms in oldest if ms is not None), default=None))
-
-    def check(self) -> None:
-        """See RoundStore."""
-        with self._reader() as db:
-            db.execute("SELECT 1 FROM epochs LIMIT 1").fetchall()
-
     def close(self) -> None:
         """Let go of the file."""
+        super().close()
         self._writer.close()
-
-    def _reader(self) -> _Reader:
-        return _Reader(self._path)
-
-
-class _Reader:
-    """A read-only connection for one `with`."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-        except sqlite3.Error as error:
-            raise StoreError(str(error)) from error
-
-    def __enter__(self) -> sqlite3.Connection:
-        return self._db
-
-    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
-        self._db.close()
-        if isinstance(error, sqlite3.Error):
-            raise StoreError(str(error)) from error
 
 
 class _transaction:  # noqa: N801 - reads as a word in `with`
@@ -231,19 +155,3 @@ class _transaction:  # noqa: N801 - reads as a word in `with`
 
     def __exit__(self, kind: object, _error: object, _trace: object) -> None:
         self._db.execute("COMMIT" if kind is None else "ROLLBACK")
-
-
-def _pack(samples: array[int]) -> bytes:
-    return samples.tobytes() if sys.byteorder == "little" else _swapped(samples).tobytes()
-
-
-def _unpack(data: bytes) -> array[int]:
-    samples = array("i")
-    samples.frombytes(data)
-    return samples if sys.byteorder == "little" else _swapped(samples)
-
-
-def _swapped(samples: array[int]) -> array[int]:
-    copy = array("i", samples)
-    copy.byteswap()
-    return copy
