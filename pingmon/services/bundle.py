@@ -11,6 +11,7 @@ from pingmon.store.rounds import SqliteRounds
 
 from .cells import WINDOW, Thresholds
 from .clock import Clock, SystemClock
+from .compaction import Compaction
 from .enrolment import Enrolment
 from .grid import Grid
 from .history import History
@@ -38,6 +39,7 @@ class Services:
     ingest: Ingest
     legacy: LegacyIngest
     history: History
+    compaction: Compaction
     retention: Retention
 
     def warm_up(self) -> int:
@@ -89,5 +91,6 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         ingest=ingest,
         legacy=LegacyIngest(ingest, registry, recent, clock),
         history=History(registry, recent, clock),
+        compaction=Compaction(rounds, ingest, clock),
         retention=Retention(directory, rounds, ingest, recent, clock, config.retention.raw_hours),
     )
