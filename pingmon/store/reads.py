@@ -100,9 +100,11 @@ class Reads:
         return StoreFacts(size, min((ms for ms in oldest if ms is not None), default=None))
 
     def check(self) -> None:
-        """See RoundStore."""
-        with self._reader() as db:
+        """See RoundStore. A spare connection would go on reading a file that is gone: this one is new."""
+        own: list[sqlite3.Connection] = []
+        with _Reader(self._path, own) as db:
             db.execute("SELECT 1 FROM epochs LIMIT 1").fetchall()
+        own.pop().close()
 
     def close(self) -> None:
         """Let go of the file."""
