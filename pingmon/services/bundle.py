@@ -13,6 +13,7 @@ from pingmon.store.rounds import SqliteRounds
 from .book import Book
 from .cells import WINDOW, Thresholds
 from .clock import Clock, SystemClock
+from .compaction import Compaction
 from .enrolment import Enrolment
 from .grid import Grid
 from .health import Health
@@ -43,6 +44,7 @@ class Services:
     legacy: LegacyIngest
     history: History
     past: Past
+    compaction: Compaction
     retention: Retention
     health: Health
 
@@ -104,6 +106,7 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         legacy=LegacyIngest(ingest, registry, recent, clock),
         history=History(registry, recent, rounds, clock),
         past=Past(registry, rounds, clock, limits, config.retention.raw_hours),
+        compaction=Compaction(rounds, ingest, clock),
         retention=Retention(directory, rounds, ingest, recent, clock, config.retention.raw_hours),
         health=health,
     )

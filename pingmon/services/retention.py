@@ -52,3 +52,8 @@ class Retention:
             self._ingest.between_commits(self._drop_batch)
         else:
             self._ingest.forget_old_epochs()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if run_blocking(self._store.give_back):
+            self._ingest.between_commits(self._give_back)

@@ -215,6 +215,27 @@ class RoundRow(SamplesBase, table=True):
     samples: bytes = Field(sa_type=LargeBinary)
 
 
+class ChunkRow(SamplesBase, table=True):
+    """Rounds of one agent, target set and hour, transposed and compressed (`chunks.py`); dropped, never changed."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (Index("ix_chunks_agent", "agent_no", "first_ms"), Index("ix_chunks_last", "last_ms"))
+    no: int | None = Field(default=None, primary_key=True)
+    agent_no: int
+    revision: int
+    first_ms: int = _ms()
+    last_ms: int = _ms()
+    rounds: int
+    width: int
+    tile_columns: int
+    tile_rounds: int
+    heads: bytes = Field(sa_type=LargeBinary)
+    bases: bytes = Field(sa_type=LargeBinary)
+    ends: bytes = Field(sa_type=LargeBinary)
+    data: bytes = Field(sa_type=LargeBinary)
+    crc: int = _ms()
+
+
 class Epoch(SamplesBase, table=True):
     """How far the rounds of one run of an agent are committed; moves in the transaction of the rounds."""
 

@@ -7,14 +7,23 @@ Must not know: who writes, what a sample means.
 from __future__ import annotations
 
 import sqlite3
-import sys
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from typing import TypeAlias
+
+from . import pairs
+from .chunks import ChunkError, unpack
+from .compaction import HOUR_MS, Kept, chunks_of
 
 # Connections that wait for the next read: opening one reads the schema anew, which costs more than a short read.
 SPARE_READERS = 4
+END_OF_TIME = 2**62
+_FIELDS = "started_ms, epoch_no, seq, revision, flags, received_ms, samples"
+RoundTuple: TypeAlias = "tuple[int, int, int, int, int, int, array[int]]"  # _FIELDS, unpacked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,72 +65,52 @@ class Reads:
             return {(a, e): upto for a, e, upto in db.execute("SELECT agent_no, epoch, upto FROM epochs")}
 
     def since(self, started_ms: int) -> Iterator[StoredRound]:
-        """See RoundStore. The key begins with the agent, so all but these rounds stay unread."""
+        """See RoundStore. The keys begin with the agent, so all but these rounds stay unread."""
         with self._reader() as db:
+            epochs = dict(db.execute("SELECT no, epoch FROM epochs").fetchall())
             for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs ORDER BY agent_no").fetchall():
-                rows = db.execute(
-                    "SELECT e.epoch, seq, started_ms, revision, flags, received_ms, samples FROM rounds r"
-                    " JOIN epochs e ON e.no = r.epoch_no WHERE r.agent_no = ? AND started_ms >= ?"
-                    " ORDER BY started_ms, epoch_no, seq",
-                    (agent_no, started_ms),
-                )
-                for row in rows:
-                    yield _stored(agent_no, row)
+                for row in _rounds(db, agent_no, started_ms):
+                    yield _stored(agent_no, epochs, row)
 
     def pair(
         self, agent_no: int, columns: Mapping[int, Sequence[int]], from_ms: int, to_ms: int
     ) -> list[tuple[int, int, int]]:
         """See RoundStore. One pass over the agent's rounds, whatever the number of revisions."""
-        places = [place for revision, at in columns.items() for place in _places(revision, at)]
-        if not places:
-            return []
-        values = ",".join(["(?,?,?)"] * len(places))
         with self._reader() as db:
-            rows = db.execute(
-                f"WITH places(revision, nth, first) AS (VALUES {values})"  # noqa: S608 - question marks only
-                " SELECT started_ms, substr(samples, first, 4), flags FROM rounds r CROSS JOIN places USING (revision)"
-                " WHERE agent_no = ? AND started_ms >= ? AND started_ms < ? ORDER BY started_ms, epoch_no, seq, nth",
-                (*(number for place in places for number in place), agent_no, from_ms, to_ms),
-            ).fetchall()
-        samples = unpack(b"".join(row[1] for row in rows))
-        return [(row[0], sample, row[2]) for row, sample in zip(rows, samples, strict=True)]
+            return pairs.read(db, agent_no, columns, from_ms, to_ms)
 
     def between(self, agent_no: int, from_ms: int, to_ms: int) -> list[StoredRound]:
         """See RoundStore."""
         with self._reader() as db:
-            rows = db.execute(
-                "SELECT e.epoch, seq, started_ms, revision, flags, received_ms, samples FROM rounds r"
-                " JOIN epochs e ON e.no = r.epoch_no WHERE r.agent_no = ? AND started_ms >= ? AND started_ms < ?"
-                " ORDER BY started_ms, epoch_no, seq",
-                (agent_no, from_ms, to_ms),
-            ).fetchall()
-        return [_stored(agent_no, row) for row in rows]
+            epochs = dict(db.execute("SELECT no, epoch FROM epochs WHERE agent_no=?", (agent_no,)).fetchall())
+            return [_stored(agent_no, epochs, row) for row in _rounds(db, agent_no, from_ms, to_ms)]
 
     def newest_at(self, agent_no: int, at_ms: int, within_ms: int) -> StoredRound | None:
         """See RoundStore."""
         with self._reader() as db:
-            row = db.execute(
-                "SELECT e.epoch, seq, started_ms, revision, flags, received_ms, samples FROM rounds r"
-                " JOIN epochs e ON e.no = r.epoch_no WHERE r.agent_no = ? AND started_ms > ? AND started_ms <= ?"
-                " ORDER BY started_ms DESC, epoch_no DESC, seq DESC LIMIT 1",
-                (agent_no, at_ms - within_ms, at_ms),
-            ).fetchone()
-        return None if row is None else _stored(agent_no, row)
+            found = _newest(db, agent_no, at_ms - within_ms, at_ms)
+            if found is None:
+                return None
+            epochs = dict(db.execute("SELECT no, epoch FROM epochs WHERE no=?", (found[1],)).fetchall())
+            return _stored(agent_no, epochs, found)
 
     def facts(self) -> StoreFacts:
         """See RoundStore."""
         size = sum(p.stat().st_size for p in self._path.parent.glob(self._path.name + "*"))
         with self._reader() as db:
             oldest = [
-                db.execute("SELECT min(started_ms) FROM rounds WHERE agent_no=?", (agent_no,)).fetchone()[0]
+                db.execute(f"SELECT min({column}) FROM {table} WHERE agent_no=?", (agent_no,)).fetchone()[0]  # noqa: S608
                 for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs").fetchall()
+                for table, column in (("rounds", "started_ms"), ("chunks", "first_ms"))
             ]
         return StoreFacts(size, min((ms for ms in oldest if ms is not None), default=None))
 
     def check(self) -> None:
-        """See RoundStore. Opens the file anew: a spare connection would go on reading one that has been removed."""
-        with _Reader(self._path, None) as db:
+        """See RoundStore. A spare connection would go on reading a file that is gone: this one is new."""
+        own: list[sqlite3.Connection] = []
+        with _Reader(self._path, own) as db:
             db.execute("SELECT 1 FROM epochs LIMIT 1").fetchall()
+        own.pop().close()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -133,26 +122,31 @@ class Reads:
 
 
 class _Reader:
-    """A read-only connection for one `with`: one that is spare, else a new one; None: a new one in any case."""
+    """A read-only connection for one `with`: one that is spare, else a new one."""
 
-    def __init__(self, path: Path, spare: list[sqlite3.Connection] | None) -> None:
+    def __init__(self, path: Path, spare: list[sqlite3.Connection]) -> None:
         self._spare = spare
         try:
-            self._db = (spare or []).pop()  # asking first would lose against another thread
+            self._db = spare.pop()
         except IndexError:
             self._db = _connect(path)
 
     def __enter__(self) -> sqlite3.Connection:
+        # One picture of both tables: a round that is being compacted is in one of them, never in both or neither.
+        self._db.execute("BEGIN")
         return self._db
 
     def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
         # Whoever left in the middle may have left a statement open, which would keep the log from being checkpointed.
-        if kind is None and self._spare is not None and len(self._spare) < SPARE_READERS:
+        if kind is None and len(self._spare) < SPARE_READERS:
+            self._db.execute("COMMIT")
             self._spare.append(self._db)
         else:
             self._db.close()
         if isinstance(error, sqlite3.Error):
             raise StoreError(str(error)) from error
+        if isinstance(error, ChunkError):
+            raise StoreError(f"a chunk of samples.db is damaged: {error}; `pingmon db check` says which") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -165,38 +159,67 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise StoreError(str(error)) from error
 
 
-def _stored(agent_no: int, row: Sequence[object]) -> StoredRound:
-    epoch, seq, started, revision, flags, received, samples = row
+def _stored(agent_no: int, epochs: Mapping[int, str], row: RoundTuple) -> StoredRound:
+    started, epoch_no, seq, revision, flags, received, samples = row
     return StoredRound(
         agent_no=agent_no,
-        epoch=epoch,  # type: ignore[arg-type]
-        seq=seq,  # type: ignore[arg-type]
-        started_ms=started,  # type: ignore[arg-type]
-        revision=revision,  # type: ignore[arg-type]
-        flags=flags,  # type: ignore[arg-type]
-        received_ms=received,  # type: ignore[arg-type]
-        samples=unpack(samples),  # type: ignore[arg-type]
+        epoch=epochs[epoch_no],
+        seq=seq,
+        started_ms=started,
+        revision=revision,
+        flags=flags,
+        received_ms=received,
+        samples=samples,
     )
 
 
-def _places(revision: int, at: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(revision, which of the target's samples, first byte counted from 1) for each of its positions."""
-    return [(revision, nth, 4 * position + 1) for nth, position in enumerate(at)]
+def _rounds(db: sqlite3.Connection, agent_no: int, since_ms: int, to_ms: int = END_OF_TIME) -> Iterator[RoundTuple]:
+    """All rounds of an agent within that time, in order: hour by hour, for that is how far chunks reach."""
+    by_hour: dict[int, list[Kept]] = {}
+    for kept in chunks_of(db, agent_no, since_ms, to_ms):
+        by_hour.setdefault(kept.first_ms // HOUR_MS, []).append(kept)
+    at = since_ms
+    for hour, found in sorted(by_hour.items()):
+        start, end = max(at, hour * HOUR_MS), (hour + 1) * HOUR_MS
+        yield from _raw(db, agent_no, at, start)
+        rounds = [*_raw(db, agent_no, start, end), *(row for kept in found for row in _unpacked(kept))]
+        yield from sorted((row for row in rounds if since_ms <= row[0] < to_ms), key=lambda row: row[:3])
+        at = end
+    yield from _raw(db, agent_no, at, to_ms)
 
 
-def pack(samples: array[int]) -> bytes:
-    """Samples as they stand in a row: int32, little-endian."""
-    return samples.tobytes() if sys.byteorder == "little" else _swapped(samples).tobytes()
+def _raw(db: sqlite3.Connection, agent_no: int, from_ms: int, to_ms: int) -> Iterator[RoundTuple]:
+    rows = db.execute(
+        f"SELECT {_FIELDS} FROM rounds WHERE agent_no=? AND started_ms>=? AND started_ms<?"  # noqa: S608
+        " ORDER BY started_ms, epoch_no, seq",
+        (agent_no, from_ms, to_ms),
+    )
+    for *numbers, samples in rows:
+        yield (*numbers, unpack(samples))
 
 
-def unpack(data: bytes) -> array[int]:
-    """The samples of a row."""
-    samples = array("i")
-    samples.frombytes(data)
-    return samples if sys.byteorder == "little" else _swapped(samples)
+def _unpacked(kept: Kept) -> list[RoundTuple]:
+    chunk, revision = kept.chunk, kept.revision
+    started, epochs, seqs, flags, received = (chunk.numbers(which) for which in range(5))
+    found = list(zip(started, epochs, seqs, repeat(revision), flags, received, chunk.rows(), strict=False))
+    kept.close()
+    return found
 
 
-def _swapped(samples: array[int]) -> array[int]:
-    copy = array("i", samples)
-    copy.byteswap()
-    return copy
+def _newest(db: sqlite3.Connection, agent_no: int, after_ms: int, at_ms: int) -> RoundTuple | None:
+    """The last round that started in (after, at], by (started_ms, epoch_no, seq)."""
+    row = db.execute(
+        f"SELECT {_FIELDS} FROM rounds WHERE agent_no=? AND started_ms>? AND started_ms<=?"  # noqa: S608
+        " ORDER BY started_ms DESC, epoch_no DESC, seq DESC LIMIT 1",
+        (agent_no, after_ms, at_ms),
+    ).fetchone()
+    best: RoundTuple | None = None if row is None else (*row[:6], unpack(row[6]))
+    for kept in chunks_of(db, agent_no, after_ms + 1, at_ms + 1):
+        chunk = kept.chunk
+        index = bisect_right(chunk.numbers(0), at_ms) - 1
+        key = tuple(chunk.numbers(which)[index] for which in range(3))
+        if index >= 0 and key[0] > after_ms and (best is None or key > best[:3]):
+            flags, received = chunk.numbers(3)[index], chunk.numbers(4)[index]
+            best = (key[0], key[1], key[2], kept.revision, flags, received, chunk.row(index))
+        kept.close()
+    return best

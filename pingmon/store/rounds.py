@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from . import schema
-from .reads import Reads, StoredRound, StoreError, StoreFacts, pack
+from . import compaction, schema
+from .chunks import pack
+from .compaction import Part
+from .reads import Reads, StoredRound, StoreError, StoreFacts
 
 __all__ = ["FLAG_CLOCK", "FLAG_DISTURBED", "RoundStore", "SqliteRounds", "StoreError", "StoreFacts", "StoredRound"]
 
@@ -20,8 +22,13 @@ FLAG_DISTURBED = 1  # the agent itself was late or starved: no evidence against 
 FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time stands in `started_ms`
 # A deletion of this many rows takes about 10 ms; more would keep the writer from committing reports.
 DELETE_BATCH = 2_000
-# A round may have started a little after it was received, by clocks that differ: its epoch must outlive it.
-EPOCH_SLACK_MS = 3_600_000
+DELETE_CHUNKS = 20
+# 1,000 pages (4 MB) take about 20 ms. What compaction frees comes to a tenth of a full store and is soon used again.
+GIVE_BACK_PAGES = 1_000
+SPARE_PAGES, SPARE_PART = 1_000, 0.25
+# An epoch must outlive its last round. That may have started a little after it was received, by clocks that differ, and
+# goes with the youngest round of its chunk.
+EPOCH_SLACK_MS = 2 * 3_600_000
 # What another file of this folder writes within the same transaction; raises sqlite3.Error.
 Also = Callable[[sqlite3.Connection], None]
 
@@ -59,8 +66,20 @@ class RoundStore(Protocol):
     def newest_at(self, agent_no: int, at_ms: int, within_ms: int) -> StoredRound | None:
         """The newest round that started in (`at_ms` - `within_ms`, `at_ms`]."""
 
+    def compactable(self, before_ms: int) -> list[Part]:
+        """What there is to compact of rounds that started before then."""
+
+    def compact(self, part: Part) -> int:
+        """Turn up to an hour of raw rounds into a chunk, in one transaction; returns how many, 0 when there is no more.
+
+        No read gives another answer for it. Raises StoreError and leaves nothing half done.
+        """
+
     def drop_before(self, started_ms: int) -> int:
-        """Delete up to DELETE_BATCH older rows; returns how many there were."""
+        """Delete up to DELETE_BATCH older rounds and some chunks that hold no younger one; returns how many rounds."""
+
+    def give_back(self) -> bool:
+        """Shrink the file a little where much of it is empty; False if there was nothing to do."""
 
     def facts(self) -> StoreFacts:
         """Size and age, for metrics."""
@@ -127,40 +146,74 @@ class SqliteRounds(Reads):
             fresh[agent_no, epoch] = int(row[0])
         return fresh
 
-    def drop_before(self, started_ms: int) -> int:
-        """See RoundStore. Goes agent by agent: the key begins with the agent, so each deletion is one range.
+    def compactable(self, before_ms: int) -> list[Part]:
+        """See RoundStore."""
+        with self._reader() as db:
+            return compaction.parts(db, before_ms)
 
-        Once no round is left to drop, epochs that stood still since then go too.
-        """
+    def compact(self, part: Part) -> int:
+        """See RoundStore."""
         try:
             with _transaction(self._writer) as db:
-                agents = [row[0] for row in db.execute("SELECT DISTINCT agent_no FROM epochs")]
-                dropped = 0
-                for agent_no in agents:
-                    keys = db.execute(
-                        "SELECT agent_no, started_ms, epoch_no, seq FROM rounds"
-                        " WHERE agent_no=? AND started_ms<? ORDER BY started_ms LIMIT ?",
-                        (agent_no, started_ms, DELETE_BATCH - dropped),
-                    ).fetchall()
-                    db.executemany(
-                        "DELETE FROM rounds WHERE agent_no=? AND started_ms=? AND epoch_no=? AND seq=?", keys
-                    )
-                    dropped += len(keys)
+                return compaction.compact(db, part)
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+
+    def drop_before(self, started_ms: int) -> int:
+        """See RoundStore. Once nothing is left to drop, epochs that stood still since then go too."""
+        try:
+            with _transaction(self._writer) as db:
+                dropped = _drop_rounds(db, started_ms) + _drop_chunks(db, started_ms)
                 if dropped == 0:
                     db.execute("DELETE FROM epochs WHERE changed_ms < ?", (started_ms - EPOCH_SLACK_MS,))
                     self._epoch_nos = {
                         (agent_no, epoch): no
                         for no, agent_no, epoch in db.execute("SELECT no, agent_no, epoch FROM epochs")
                     }
-            self._writer.execute("PRAGMA incremental_vacuum(500)").fetchall()
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
         return dropped
+
+    def give_back(self) -> bool:
+        """See RoundStore. Pages that the next hour of raw rounds will need anyway are kept."""
+        try:
+            free, pages = (
+                self._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
+            )
+            if free <= max(SPARE_PAGES, pages * SPARE_PART):
+                return False
+            # A script, because `execute` would stop after the first page.
+            self._writer.executescript(f"PRAGMA incremental_vacuum({GIVE_BACK_PAGES})")
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+        return True
 
     def close(self) -> None:
         """Let go of the file."""
         super().close()
         self._writer.close()
+
+
+def _drop_rounds(db: sqlite3.Connection, started_ms: int) -> int:
+    """Goes agent by agent: the key begins with the agent, so each deletion is one range."""
+    dropped = 0
+    for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs").fetchall():
+        keys = db.execute(
+            "SELECT agent_no, started_ms, epoch_no, seq FROM rounds"
+            " WHERE agent_no=? AND started_ms<? ORDER BY started_ms LIMIT ?",
+            (agent_no, started_ms, DELETE_BATCH - dropped),
+        ).fetchall()
+        db.executemany("DELETE FROM rounds WHERE agent_no=? AND started_ms=? AND epoch_no=? AND seq=?", keys)
+        dropped += len(keys)
+    return dropped
+
+
+def _drop_chunks(db: sqlite3.Connection, started_ms: int) -> int:
+    gone = db.execute(
+        "DELETE FROM chunks WHERE no IN (SELECT no FROM chunks WHERE last_ms<? LIMIT ?) RETURNING rounds",
+        (started_ms, DELETE_CHUNKS),
+    )
+    return sum(rounds for (rounds,) in gone.fetchall())
 
 
 class _transaction:  # noqa: N801 - reads as a word in `with`
@@ -174,10 +227,4 @@ class _transaction:  # noqa: N801 - reads as a word in `with`
         return self._db
 
     def __exit__(self, kind: object, _error: object, _trace: object) -> None:
-        try:
-            if kind is None:
-                self._db.execute("COMMIT")
-        finally:
-            # SQLite may have rolled back by itself, but a transaction left open would refuse every later one.
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "samples_0100"
-down_revision = "samples_0001"
+down_revision = "samples_0002"
 branch_labels = None
 depends_on = None
 
