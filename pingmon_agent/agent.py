@@ -71,7 +71,7 @@ class Agent:
             timeout_s=config.probe.timeout_ms / 1000,
             window_s=config.probe.window_ms / 1000,
         )
-        self._delivery = Delivery(self._ring, _identity(config), self._schedule.offer, self._refuses)
+        self._delivery = Delivery(self._ring, _identity(config), self._schedule.offer, self._refuses, _wall_ms)
         self._uplink = Uplink(
             config.server, self._delivery, start_spread_s=config.agent.start_spread_s, on_answer=self._on_answer
         )
@@ -224,6 +224,10 @@ class Agent:
         if uplink.certificate_expires:
             values["tls_certificate_not_after_timestamp_seconds"] = {("server",): uplink.certificate_expires}
         return values
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _identity(config: Config) -> Handshake:

@@ -71,9 +71,14 @@ class Delivery:
         identity: Handshake,
         on_targets: Callable[[TargetSet], None],
         refuses: Callable[[str], str | None] = lambda _address: None,
+        wall_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`refuses`: why this host does not ping an address, as an error code, or None; names are judged later."""
+        """`refuses`: why this host does not ping an address, as an error code, or None; names are judged later.
+
+        `wall_ms`: this host's wall clock, by which the server learns how far off it is; None: not said.
+        """
         self._ring, self._identity, self._on_targets, self._refuses = ring, identity, on_targets, refuses
+        self._wall_ms = wall_ms
         self._session = Session()
         self._limits = self._allowed = Limits()
         self._cursor = 0  # the server has everything up to here
@@ -121,6 +126,7 @@ class Delivery:
             ip_address=ip_address or self._identity.ip_address,
             epoch=self._ring.epoch,
             next_seq=self._ring.last_seq + 1,
+            sent_ms=self._wall_ms(),
         )
         return codec.encode_handshake(message)
 
@@ -213,7 +219,8 @@ class Delivery:
         rounds = self._ring.after(done, self._allowed)
         if not rounds:
             return None
-        report = Report(epoch=self._ring.epoch, rounds=tuple(rounds), gap=self._gap(rounds[0]))
+        gap, sent_ms = self._gap(rounds[0]), self._wall_ms()
+        report = Report(epoch=self._ring.epoch, rounds=tuple(rounds), gap=gap, sent_ms=sent_ms)
         self._token += 1
         self._in_flight = (self._token, report)
         return Outgoing(token=self._token, payload=codec.encode_report(report))

@@ -77,11 +77,20 @@ class ServerCollector:
             "Start of the newest round received from the agent.",
             labels=["agent"],
         )
+        offsets = GaugeMetricFamily(
+            "pingmon_server_agent_clock_offset_seconds",
+            "The agent's clock minus the server's, as far as the way lets one tell.",
+            labels=["agent"],
+        )
         for agent in self._services.grid.layout.agents:
+            offset_ms = self._services.clocks.offset_ms(agent.no)
+            if offset_ms is not None:
+                offsets.add_metric([agent.hostname], offset_ms / 1000)
             connected.add_metric([agent.hostname], agent.no in registry.connected)
             newest.add_metric([agent.hostname], self._services.recent.newest_ms(agent.no) / 1000)
         yield connected
         yield newest
+        yield offsets
         pairs = sum(len(set(s.target_ids)) for s in registry.snapshot.sets.values())
         yield _gauge("pairs", "Number of configured source and target pairs.", pairs)
         yield _gauge("targets", "Number of targets.", len(registry.targets()))
@@ -92,6 +101,7 @@ class ServerCollector:
         counters, pressure = self._services.ingest.counters, self._services.ingest.pressure
         yield _counter("results_received", "Samples accepted from agents and committed.", counters.samples)
         yield _counter("rounds_duplicate", "Rounds received again and left out.", counters.duplicates)
+        yield _counter("rounds_late", "Rounds that came late: stored, never shown as live.", counters.late)
         rejected = CounterMetricFamily(
             "pingmon_server_results_rejected", "Messages and samples refused, by code.", labels=["reason"]
         )

@@ -82,9 +82,10 @@ class Row:
     """One agent's cells, one per target of its set, in its order.
 
     `lost`, `dead` and `sent` are shift registers of the last 12 rounds, newest in bit 0: something was lost, all was
-    lost, something was sent. The newest round started at `at_ms` by the agent's clock and came at `heard_ms` by ours:
-    only the latter tells how old the row is. `disturbed`: in the newest round the agent's host itself was late or
-    starved. `odd`: cells that have lost something in that time, or have not been probed that often yet.
+    lost, something was sent. The newest round started at `at_ms` by the agent's clock (`shown_ms`: with that clock put
+    right) and came at `heard_ms` by ours: only the latter tells how old the row is. `disturbed`: in the newest round
+    the agent's host itself was late or starved. `odd`: cells that have lost something in that time, or have not been
+    probed that often yet.
     """
 
     revision: int
@@ -101,6 +102,7 @@ class Row:
     seq: int = 0
     at_ms: int = 0
     heard_ms: int = 0
+    shown_ms: int = 0
     disturbed: bool = False
 
     @classmethod
@@ -139,6 +141,7 @@ class Row:
             if i in row.bursts and j in self.bursts:
                 row.bursts[i].window = self.bursts[j].window
         row.epoch, row.seq, row.at_ms, row.heard_ms = self.epoch, self.seq, self.at_ms, self.heard_ms
+        row.shown_ms = self.shown_ms
         return row
 
     def admit(self, stored: StoredRound, slack_ms: float) -> bool:

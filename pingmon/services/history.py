@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from pingmon.concurrency import run_blocking
@@ -16,6 +17,7 @@ from pingmon_agent.wire.contract import status_of
 
 from . import downsample
 from .clock import Clock
+from .clocks import Clocks
 from .downsample import Sample
 from .errors import Invalid, Unavailable
 from .recent import KEEP_MS, Recent
@@ -33,8 +35,9 @@ T = TypeVar("T")
 class History:
     """Reads; decides nothing."""
 
-    def __init__(self, registry: Registry, recent: Recent, store: RoundStore, clock: Clock) -> None:
-        self._registry, self._recent, self._store, self._clock = registry, recent, store, clock
+    def __init__(self, registry: Registry, recent: Recent, store: RoundStore, clock: Clock, clocks: Clocks) -> None:
+        self._registry, self._recent, self._store = registry, recent, store
+        self._clock, self._clocks = clock, clocks
 
     def pair(self, agent_ref: str, target_ref: str) -> Json:
         """The body of `/monitoring/<agent>/<target>`: the last hour, oldest first. Raises NotFound, Conflict.
@@ -95,7 +98,7 @@ class History:
     def _source(self, agent: AgentView, span: Span) -> _Source:
         remembered = self._recent.complete and span.from_ms >= self._clock.wall_ms() - KEEP_MS
         sets = None if remembered else self._registry.columns(agent.no)
-        return _Source(agent.no, span, self._recent, self._store, sets)
+        return _Source(agent.no, span, self._recent, self._store, self._clocks, sets)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class _Source:
     span: Span
     recent: Recent
     store: RoundStore
+    clocks: Clocks
     sets: Mapping[int, Sequence[int]] | None
 
     def read(self, target_id: int, then: Callable[[list[Sample]], list[T]]) -> list[T]:
@@ -116,9 +120,18 @@ class _Source:
             return then([row for row in rows if row[0] < span.to_ms])
         places = _places(self.sets, target_id)
         try:
-            return run_blocking(lambda: then(self.store.pair(self.agent_no, places, span.from_ms, span.to_ms)))
+            return run_blocking(lambda: then(self._stored(places)))
         except StoreError as error:
             raise Unavailable(f"the sample store cannot be read now ({error}); try again in a moment") from error
+
+    def _stored(self, places: Mapping[int, Sequence[int]]) -> list[Sample]:
+        """In a native thread: rows of the store under their corrected times."""
+        behind, ahead = self.clocks.reach_ms(self.agent_no)
+        rows = self.store.pair(self.agent_no, places, self.span.from_ms - behind, self.span.to_ms + ahead)
+        if not behind and not ahead:
+            return rows
+        right = [(self.clocks.corrected_ms(self.agent_no, ms, flags), us, flags) for ms, us, flags in rows]
+        return sorted((row for row in right if self.span.from_ms <= row[0] < self.span.to_ms), key=itemgetter(0))
 
     def points(self, target_id: int) -> list[Json]:
         """One point per step."""

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pingmon.concurrency import run_blocking
-from pingmon.store.rounds import FLAG_CLOCK, FLAG_DISTURBED, RoundStore, StoredRound, StoreError
+from pingmon.store.rounds import FLAG_CLOCK, FLAG_DISTURBED, FLAG_LATE, RoundStore, StoredRound, StoreError
 from pingmon_agent.wire.contract import ErrorCode, Report, Round, WireError
 
 from .book import Book
 from .clock import Clock
+from .clocks import Clocks
 from .health import SAMPLES, Health
 from .pressure import Pressure
 from .registry import Registry
@@ -32,6 +33,7 @@ log = logging.getLogger("pingmon.ingest")
 GROUP_S = 0.1  # how long a commit gathers reports; an ack waits at most this and the commit itself
 RETRY_AFTER_S = 5
 LOG_EVERY_S = 60.0  # a full disk fails ten times a second, and the log may be on the same disk
+LATE_AFTER_ROUNDS = 3
 AHEAD_MS, BEHIND_MS = 60_000, 86_400_000
 
 
@@ -41,6 +43,7 @@ class Counters:
 
     samples: int = 0
     duplicates: int = 0
+    late: int = 0
     commits: int = 0
     commit_seconds: float = 0.0
     errors: int = 0
@@ -66,10 +69,11 @@ class Ingest:
         clock: Clock,
         sinks: Sequence[Sink],
         book: Book,
+        clocks: Clocks,
         health: Health | None = None,
     ) -> None:
         self._store, self._registry, self._clock, self._sinks = store, registry, clock, sinks
-        self._book = book
+        self._book, self._clocks = book, clocks
         self._health = health or Health(clock, lambda: None)
         self._logged_at = -LOG_EVERY_S
         self._cursors = run_blocking(store.cursors)
@@ -88,11 +92,14 @@ class Ingest:
     def submit(self, agent_no: int, report: Report) -> Json:
         """Check a report, wait for its commit, return the acknowledgement. Raises WireError for what is wrong in it."""
         self._check_sequence(agent_no, report)
+        if report.sent_ms is not None:
+            self._clocks.heard(agent_no, report.sent_ms)
+        self._clocks.heard_round(agent_no, report.rounds[-1].started_ms)
         rounds = [self._stored(agent_no, r) for r in report.rounds]
         return self._commit(_Waiting(agent_no, report.epoch, rounds))
 
     def submit_rounds(self, agent_no: int, epoch: str, rounds: list[tuple[StoredRound, tuple[int, ...]]]) -> Json:
-        """The same for rounds that were put together elsewhere (legacy agents)."""
+        """The same for rounds that were put together elsewhere (legacy agents); see `stamp`."""
         return self._commit(_Waiting(agent_no, epoch, rounds))
 
     def reject(self, code: ErrorCode, samples: int = 1) -> None:
@@ -120,16 +127,24 @@ class Ingest:
     def stamp(
         self, agent_no: int, epoch: str, seq: int, started_ms: int, revision: int, samples: array[int], disturbed: bool
     ) -> StoredRound:
-        """A row for the store. A clock that is hours off must not decide how long a row is kept: then ours counts."""
+        """A row for the store. A clock that is hours off must not decide how long a row is kept: then ours counts.
+
+        A round that started more than LATE_AFTER_ROUNDS intervals ago, by the agent's clock as far as it is measured,
+        is late.
+        """
         now = self._clock.wall_ms()
         wrong_clock = not now - BEHIND_MS <= started_ms <= now + AHEAD_MS
+        age_ms = self._clocks.age_ms(agent_no, started_ms)
+        if age_ms is None:
+            age_ms = 0 if wrong_clock else now - started_ms
+        late = age_ms > LATE_AFTER_ROUNDS * self._registry.interval_s * 1000
         return StoredRound(
             agent_no=agent_no,
             epoch=epoch,
             seq=seq,
             started_ms=now if wrong_clock else started_ms,
             revision=revision,
-            flags=FLAG_DISTURBED * disturbed | FLAG_CLOCK * wrong_clock,
+            flags=FLAG_DISTURBED * disturbed | FLAG_CLOCK * wrong_clock | FLAG_LATE * late,
             received_ms=now,
             samples=samples,
         )
@@ -259,6 +274,7 @@ class Ingest:
         for stored, target_ids in fresh:
             for sink in self._sinks:
                 sink(stored, target_ids)
+            self.counters.late += bool(stored.flags & FLAG_LATE)
         self.counters.samples += sum(len(stored.samples) for stored, _ in fresh)
         self.counters.commits += 1
         self.counters.commit_seconds += seconds

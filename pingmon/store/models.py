@@ -255,3 +255,13 @@ class ServerUp(SamplesBase, table=True):
     __table_args__ = ({"sqlite_with_rowid": False},)
     from_ms: int = _ms(primary_key=True)
     to_ms: int = _ms()
+
+
+class ClockOffset(SamplesBase, table=True):
+    """From `since_ms` (our time of receipt) on, an agent's clock was `offset_ms` ahead of ours; 0 = about right."""
+
+    __tablename__ = "clock_offsets"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    agent_no: int = Field(primary_key=True)
+    since_ms: int = _ms(primary_key=True)
+    offset_ms: int = _ms()

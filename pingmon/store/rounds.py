@@ -19,6 +19,7 @@ from .reads import Reads, StoredRound, StoreError, StoreFacts
 __all__ = ["FLAG_CLOCK", "FLAG_DISTURBED", "RoundStore", "SqliteRounds", "StoreError", "StoreFacts", "StoredRound"]
 
 FLAG_DISTURBED = 1  # the agent itself was late or starved: no evidence against the network
+FLAG_LATE = 4  # it came long after it was measured: part of the history, never of the live picture
 FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time stands in `started_ms`
 # A deletion of this many rows takes about 10 ms; more would keep the writer from committing reports.
 DELETE_BATCH = 2_000

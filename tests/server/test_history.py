@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingmon.services.bundle import Services
+from pingmon.services.bundle import Services, remember
 from pingmon.services.downsample import FIELDS, Sample, points
 from pingmon.services.errors import Invalid, NotFound, Unavailable
 from pingmon.services.timespan import Span
 from pingmon.services.views import AgentView
-from pingmon.store.rounds import FLAG_DISTURBED, StoredRound
+from pingmon.store.rounds import FLAG_DISTURBED, FLAG_LATE, StoredRound
 
 from .conftest import Approve, FakeClock
 
@@ -185,3 +185,49 @@ def test_an_instant_beyond_what_is_kept_is_refused(services: Services) -> None:
     """Single rounds live a day; the sentence says so."""
     with pytest.raises(Invalid, match="single rounds are kept for 24 hours"):
         services.past.picture_json("-25h")
+
+
+def test_what_came_late_is_part_of_the_picture_of_then(services: Services, approve: Approve, clock: FakeClock) -> None:
+    """An outage of the server leaves no hole in the past once the agents have sent what they kept."""
+    services.registry.put_targets([("a", "192.0.2.10")], "test")
+    agent = approve()
+    ids = services.registry.snapshot.sets[agent.no]
+    started = clock.now_ms - 600_000
+    stored = StoredRound(
+        agent_no=agent.no, epoch="e", seq=1, started_ms=started, revision=ids.revision, flags=FLAG_LATE,
+        received_ms=clock.now_ms, samples=array("i", [1234]),
+    )  # fmt: skip
+    services.rounds.write([stored], {(agent.no, "e"): 1}, clock.now_ms)
+
+    assert services.past.picture_json(str(started / 1000 + 1))["rtt_ms"] == [[1.234, None]]
+    assert services.past.picture_json("now")["state"] == [["none", "none"]]
+
+
+def test_times_of_a_wrong_clock_are_put_right_from_the_store_as_in_memory(
+    services: Services, approve: Approve, clock: FakeClock
+) -> None:
+    """An agent whose clock is twenty minutes behind: rows and pictures stand where they belong."""
+    services.registry.put_targets([("a", "192.0.2.10")], "test")
+    agent = approve()
+    ids = services.registry.snapshot.sets[agent.no]
+    services.clocks.heard(agent.no, clock.now_ms - 1_200_000)
+    remembered = remember(services.recent, services.clocks)
+    for k in range(12):
+        clock.advance(60)
+        stored = StoredRound(
+            agent_no=agent.no, epoch="e", seq=k + 1, started_ms=clock.now_ms - 1_200_000, revision=ids.revision,
+            flags=0, received_ms=clock.now_ms, samples=array("i", [1000 + k]),
+        )  # fmt: skip
+        services.rounds.write([stored], {(agent.no, "e"): k + 1}, clock.now_ms)
+        remembered(stored, ids.target_ids)
+    clock.advance(1)
+    span = services.history.span("-5m", None, "raw")
+    from_store = services.history.series("probe-1", "a", span)
+    past = services.past.picture_json("-3m")
+    services.recent.complete = True
+
+    assert services.history.series("probe-1", "a", span) == from_store
+    assert [sample["rtt_ms"] for sample in from_store["samples"]] == [1.007, 1.008, 1.009, 1.01, 1.011]
+    assert from_store["samples"][-1]["timestamp"] == clock.now_ms / 1000 - 1
+    assert past["rtt_ms"] == [[1.008, None]]
+    assert past["agents"][0]["last_round"] == clock.now_ms / 1000 - 181

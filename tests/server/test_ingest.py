@@ -27,7 +27,7 @@ def two_targets(committing: Services) -> Services:
 
 
 def book(services: Services) -> Book:
-    return Book(LedgerFile(services.config.data_dir / "samples.db"), services.clock)
+    return Book(LedgerFile(services.config.data_dir / "samples.db"), services.clock, services.clocks)
 
 
 def stored(services: Services) -> list[tuple[int, list[int]]]:
@@ -159,7 +159,7 @@ def test_nothing_is_acknowledged_that_was_not_stored(services: Services, approve
     services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
     agent = approve()
     store = BrokenStore(services.rounds)
-    ingest = Ingest(store, services.registry, services.clock, (), book(services))
+    ingest = Ingest(store, services.registry, services.clock, (), book(services), services.clocks)
     committer = threading.Thread(target=ingest.run)
     committer.start()
     waiting = report(services, agent, 1, [1, 2])
@@ -186,7 +186,7 @@ def test_a_fault_in_a_sink_does_not_stop_the_committer(services: Services, appro
         if len(seen) == 1:
             raise ZeroDivisionError
 
-    ingest = Ingest(services.rounds, services.registry, services.clock, (sink,), book(services))
+    ingest = Ingest(services.rounds, services.registry, services.clock, (sink,), book(services), services.clocks)
     committer = threading.Thread(target=ingest.run)
     committer.start()
     first = ingest.submit(agent.no, report(services, agent, 1, [1, 2]))

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from pingmon.services.errors import NotFound
 from pingmon.services.probes import check_probe
-from pingmon.services.views import AgentView
+from pingmon.services.views import AgentView, seconds
 from pingmon_agent.wire.contract import State
 
 from .accounts import Role, current_email, current_role
@@ -32,6 +32,7 @@ blueprint = Blueprint("api", __name__)
 
 def _seen_by_me(view: AgentView) -> dict[str, Any]:
     described: dict[str, Any] = services().registry.describe(view)
+    described["clock_offset_s"] = seconds(services().clocks.offset_ms(view.no))
     if (current_role() or 0) >= Role.OPERATOR:
         return described
     return {name: value for name, value in described.items() if name not in DETAILS}
