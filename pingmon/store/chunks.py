@@ -9,7 +9,6 @@ Must not know: the database, what a sample means.
 
 from __future__ import annotations
 
-import sys
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,8 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from operator import sub
 from typing import NamedTuple
+
+from .packing import checksum, interleaved, pack, unpack
 
 TILE_COLUMNS, TILE_ROUNDS = 32, 18
 # Codes -8 to -1 become 0 to 7, the smallest RTT of a column becomes 8.
@@ -81,14 +82,6 @@ def encode(rows: Sequence[Row]) -> Encoded:
         data=data,
         crc=checksum(heads, packed, ends, data),
     )
-
-
-def checksum(*blobs: bytes) -> int:
-    """CRC-32 over several blobs."""
-    crc = 0
-    for blob in blobs:
-        crc = zlib.crc32(blob, crc)
-    return crc
 
 
 def _lift(column: array[int], bases: list[int]) -> bytes:
@@ -190,7 +183,7 @@ class Chunk:
         size = len(planes) // count if count else 4
         if len(planes) != size * count or size not in (4, 8):
             raise ChunkError(f"its head of {len(data)} bytes does not tell {self.rounds} rounds")
-        woven = _interleaved([planes[i * count : (i + 1) * count] for i in range(size)], count)
+        woven = interleaved([planes[i * count : (i + 1) * count] for i in range(size)], count)
         return unpack(data[: 8 * _HEAD], "q"), unpack(woven, "i" if size == 4 else "q")
 
     def column(self, position: int, first: int, last: int) -> list[int]:
@@ -216,6 +209,13 @@ class Chunk:
         if min(bases) < -CODES:
             return array("i", [_lower(array("I", [v]), b)[0] for v, b in zip(values, bases, strict=True)])
         return array("i", [v + b if v >= CODES else v - CODES for v, b in zip(values, bases, strict=True)])
+
+    def verify(self) -> None:
+        """Unpack everything and keep nothing."""
+        self.numbers(0)
+        for group in range(-(-self.width // self.tile_columns)):
+            self._tiles(group, 0, self._stack)
+        _ = self._bases
 
     def rows(self) -> list[array[int]]:
         """The samples of all rounds."""
@@ -272,29 +272,4 @@ def _inflate(data: bytes, bits: int, size: int) -> bytes:
 def _woven(cuts: Sequence[Sequence[bytes]]) -> array[int]:
     """Numbers whose bytes of each weight lie in pieces: one list of four pieces after the other."""
     planes = [b"".join(pieces) for pieces in zip(*cuts, strict=True)]
-    return unpack(_interleaved(planes, len(planes[0])) if planes else b"", "I")
-
-
-def _interleaved(planes: Sequence[bytes], count: int) -> bytes:
-    data = bytearray(len(planes) * count)
-    for weight, plane in enumerate(planes):
-        data[weight :: len(planes)] = plane
-    return bytes(data)
-
-
-def pack(numbers: array[int]) -> bytes:
-    """Numbers as they stand in the file: little-endian."""
-    return numbers.tobytes() if sys.byteorder == "little" else _swapped(numbers).tobytes()
-
-
-def unpack(data: bytes, typecode: str = "i") -> array[int]:
-    """The numbers of a blob; int32 where nothing else is said."""
-    numbers: array[int] = array(typecode)
-    numbers.frombytes(data)
-    return numbers if sys.byteorder == "little" else _swapped(numbers)
-
-
-def _swapped(numbers: array[int]) -> array[int]:
-    copy = array(numbers.typecode, numbers)
-    copy.byteswap()
-    return copy
+    return unpack(interleaved(planes, len(planes[0])) if planes else b"", "I")

@@ -103,11 +103,11 @@ class Transaction:
         self._session.add(row)
 
     def drop_sets_replaced_before(self, created_ms: int) -> int:
-        """Forget sets whose successor is older than this: no stored round can still need them."""
+        """Forget sets of which a later one is older than this: no stored round can still need them."""
         newer = aliased(TargetSet)
         successor = select(newer).where(
             newer.agent_no == TargetSet.agent_no,
-            newer.revision == TargetSet.revision + 1,
+            newer.revision > TargetSet.revision,  # after a restore numbers go on far above
             newer.created_ms < created_ms,
         )
         gone = self._session.execute(delete(TargetSet).where(successor.exists()))

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import NamedTuple
 
-from .chunks import unpack
 from .compaction import HOUR_MS, Kept, chunks_of
+from .packing import unpack
 
 Sample = tuple[int, int, int]  # started_ms, sample, flags
 Key = tuple[int, int, int]  # started_ms, epoch_no, seq: the order of rounds

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from . import pairs
-from .chunks import ChunkError, unpack
+from .chunks import ChunkError
 from .compaction import HOUR_MS, Kept, chunks_of
+from .packing import unpack
 
 # Connections that wait for the next read: opening one reads the schema anew, which costs more than a short read.
 SPARE_READERS = 4

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from . import compaction, schema
-from .chunks import pack
 from .compaction import Part
+from .packing import pack
 from .reads import Reads, StoredRound, StoreError, StoreFacts
 
 __all__ = ["FLAG_CLOCK", "FLAG_DISTURBED", "RoundStore", "SqliteRounds", "StoreError", "StoreFacts", "StoredRound"]
