@@ -132,24 +132,30 @@ def main() -> int:
     chosen = [faults[n] for n in args.numbers or faults]
     if args.here:
         return run_here(chosen[0], args)
-    began, facts, done = time.monotonic(), machine(), {}
+    return run_all(chosen, args)
+
+
+def run_all(chosen: list[Fault], args: argparse.Namespace) -> int:
+    """One after the other, then all of it in one file, and in the docs if asked for."""
+    began, facts = time.monotonic(), machine()
     print(f"seed {args.seed}", flush=True)
-    for fault in chosen:
-        if fault.root and os.geteuid() != 0:
-            print(f"fault-{fault.number} left out: it needs root ({fault.title}); run `sudo make faults`", flush=True)
-            continue
-        done[fault.number] = run_apart(fault, args)
+    done = {fault: run_apart(fault, args) for fault in chosen if _may_run(fault)}
     facts |= {"seconds": round(time.monotonic() - began), "load_after": os.getloadavg()[0], "seed": args.seed}
-    everything = {"machine": facts, "faults": {str(n): details for n, details in done.items()}}
+    everything = {"machine": facts, "faults": {str(fault.number): details for fault, details in done.items()}}
     (OUT / "faults.json").write_text(json.dumps(everything, indent=1) + "\n")
     if args.docs:
-        write_table([(faults[n], details) for n, details in done.items()], facts)
-    failed = [n for n, details in done.items() if details["problems"]]
-    print(
-        f"{len(done) - len(failed)} of {len(done)} passed in {facts['seconds']} s"
-        + (f"; not {failed}" if failed else "")
-    )
+        write_table(done.items(), facts)
+    failed = [fault.number for fault, details in done.items() if details["problems"]]
+    rest = f"; not {', '.join(map(str, failed))}" if failed else ""
+    print(f"{len(done) - len(failed)} of {len(done)} passed in {facts['seconds']} s{rest}")
     return 1 if failed else 0
+
+
+def _may_run(fault: Fault) -> bool:
+    if fault.root and os.geteuid() != 0:
+        print(f"fault-{fault.number} left out: it needs root ({fault.title}); run `sudo make faults`", flush=True)
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ fault may move: half an hour without the server takes a second. Must not know: t
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 import time
@@ -110,17 +111,23 @@ class Witness(Delivery):
 class SimAgent:
     """One agent without probes and without a connection: see `connect`."""
 
+    by_wall_clock = False  # a guard removed: the age of a round is taken from a clock that steps
+
     def __init__(
         self, name: str, timeline: Timeline, folder: Path, passphrase: str, make_ring: Callable[..., Ring] = Ring
     ):
         self.name, self.step_s, self._timeline = name, 0.0, timeline
         self.log = SideLog(folder / f"{name}.side")
-        self.ring = make_ring(timeline.boot)
+        self.ring = make_ring(self.wall_s if self.by_wall_clock else timeline.boot)
         self.targets: TargetSet | None = None
         identity = Handshake(passphrase=passphrase, hostname=name, ip_address="127.0.0.1", version=VERSION)
         self.delivery = Witness(self.ring, identity, self._load, self.log)
         self.uplink: Uplink | None = None
         self._number = 0
+
+    def wall_s(self) -> float:
+        """What this agent takes for the time, in seconds."""
+        return self._timeline.wall_ms(self.step_s) / 1000
 
     def _load(self, targets: TargetSet) -> None:
         self.targets = targets
@@ -161,6 +168,10 @@ class SimAgent:
         self.log.close()
 
 
+def _hurried(chance: random.Random, hurry: float, low: float, high: float) -> float:
+    return hurry * chance.uniform(low, high)
+
+
 class Fleet:
     """All simulated agents of a fault, and the thread in which they measure once a second."""
 
@@ -174,7 +185,7 @@ class Fleet:
         """Connect all and begin to measure."""
         for agent in self.agents:
             chance = random.Random(f"{seed} {agent.name}")
-            agent.connect(address, lambda low, high, chance=chance: hurry * chance.uniform(low, high))
+            agent.connect(address, functools.partial(_hurried, chance, hurry))
         self._measuring.set()
         self._thread.start()
 

@@ -32,7 +32,7 @@ class Findings:
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Fault:
     """A fault by its number in the list. `guards`: what `--without` can take away, and what that shows."""
 

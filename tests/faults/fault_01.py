@@ -13,7 +13,7 @@ LISTENING_S, BACK_S = 5.0, 60.0
 
 def run(run: Run) -> Findings:
     """Kill, wait, start, wait; then let everything arrive."""
-    found, kills = Findings(), run.scale(20, 3)
+    found, kills = Findings(), run.scale(20, 2)
     early, ready, back = 0, 0.0, 0.0
     with World(run, plan=plan(run)) as world:
         weaken(run, world.fleet.agents)

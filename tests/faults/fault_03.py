@@ -15,7 +15,7 @@ from .world import Run
 
 def run(run: Run) -> Findings:
     """Live for a moment, lose power, look at what is left, live on with that."""
-    found, cuts = Findings(), run.scale(50, 8)
+    found, cuts = Findings(), run.scale(50, 5)
     lives = Lives(run, agents=4, spacing_s=0.1, batch=64)
     weaken(run, lives.agents.values())
     store = TornRounds if run.without == "one-transaction" else SqliteRounds

@@ -56,13 +56,14 @@ def _answer(services: Services, message: Json) -> Json:
 
 def live(config: Path, store: type[SqliteRounds], line: socket.socket) -> None:
     """The child: answer until the other side hangs up, then end as a server does that is stopped."""
-    bundle.SqliteRounds = store  # type: ignore[misc]
+    vars(bundle)["SqliteRounds"] = store
     services = bundle.open_services(load(config))
     committer = threading.Thread(target=services.ingest.run, daemon=True)
     committer.start()
     saying = threading.Lock()
 
     def work(message: Json) -> None:
+        """One message, in a thread of the pool, for an answer may wait for a commit."""
         answer = json.dumps({"agent": message["agent"], "kind": message["kind"], "body": _answer(services, message)})
         with saying:
             line.sendall(answer.encode() + b"\n")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,39 +154,37 @@ def judge(
     may_miss: Callable[[Key, int], bool] = nothing_allowed,
     restamped_agents: Set[str] = frozenset(),
 ) -> Verdict:
-    """Hold the side logs in `folder` against the databases in `data`.
+    """Hold the side logs in `folder` against the databases in `data`. `may_miss(key, at_ms)`: the fault allows it.
 
-    `may_miss(key, at_ms)`: whether the fault allows this round to be missing. Agents in `restamped_agents` have clocks
-    that the server may overrule: their rows may carry the server's time, if they are marked so.
+    Rows of `restamped_agents` may carry the server's time if they are marked so.
     """
     said, rows = read_logs(folder), Stored(data).rows
     distinct = {row.key: row for row in rows}
-    missing = [key for key in said.created if key not in distinct]
-    excused = {key for key in missing if key in said.gave_up}
+    missing = said.created.keys() - distinct.keys()
+    excused = missing & said.gave_up.keys()
     expired = {key for key in excused if said.gave_up[key] == "expired"}
     allowed = {key for key in expired if may_miss(key, said.created[key][0])}
-    stranger = [row for row in rows if row.key not in said.created]
-    wrong = [row for row in rows if row.key in said.created and _differs(said, row, restamped_agents)]
+    wrong = [row for row in rows if row.key not in said.created or _differs(said, row, restamped_agents)]
     moved = [row for row in rows if row.key in said.created and row.at_ms != said.created[row.key][0]]
-
-    def samples(keys: Iterator[Key] | list[Key] | Set[Key]) -> int:
-        return sum(len(said.created[key][1]) // SAMPLE_BYTES for key in keys)
-
     return Verdict(
-        created=samples(list(said.created)),
-        stored=sum(len(row.samples) // SAMPLE_BYTES for row in distinct.values()),
-        expired=samples(expired),
-        rejected=samples(excused - expired),
-        lost=samples([key for key in missing if key not in allowed]),
-        dup=sum(len(row.samples) // SAMPLE_BYTES for row in rows) - _size(distinct),
-        altered=sum(len(row.samples) // SAMPLE_BYTES for row in (*wrong, *stranger)),
-        allowed=samples(allowed),
-        restamped=sum(len(row.samples) // SAMPLE_BYTES for row in moved) if restamped_agents else 0,
+        created=_told(said, said.created),
+        stored=_kept(distinct.values()),
+        expired=_told(said, expired),
+        rejected=_told(said, excused - expired),
+        lost=_told(said, missing - allowed),
+        dup=_kept(rows) - _kept(distinct.values()),
+        altered=_kept(wrong),
+        allowed=_told(said, allowed),
+        restamped=_kept(moved) if restamped_agents else 0,
     )
 
 
-def _size(distinct: dict[Key, Row]) -> int:
-    return sum(len(row.samples) // SAMPLE_BYTES for row in distinct.values())
+def _told(said: Said, keys: Iterable[Key]) -> int:
+    return sum(len(said.created[key][1]) // SAMPLE_BYTES for key in keys)
+
+
+def _kept(rows: Iterable[Row]) -> int:
+    return sum(len(row.samples) // SAMPLE_BYTES for row in rows)
 
 
 def _differs(said: Said, row: Row, restamped_agents: Set[str]) -> bool:
@@ -196,6 +194,7 @@ def _differs(said: Said, row: Row, restamped_agents: Set[str]) -> bool:
 
 
 def acked_too_early(folder: Path, data: Path) -> int:
-    """Rounds that the server acknowledged though its database does not reach that far; for a server that is down."""
+    """Rounds that the server acknowledged though its database does not reach that far."""
+    acked = read_logs(folder).acked  # first: what a server that lives commits meanwhile only adds to the other side
     cursors = Stored(data).cursors
-    return sum(max(0, upto - cursors.get(run, 0)) for run, upto in read_logs(folder).acked.items())
+    return sum(max(0, upto - cursors.get(run, 0)) for run, upto in acked.items())

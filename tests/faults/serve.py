@@ -35,7 +35,8 @@ def arrange(plan: dict[str, Any]) -> Callable[[list[str]], int]:
     from . import stores
 
     stores.SlowRounds.delay_s = float(plan.get("delay_s", 0))
-    bundle.SqliteRounds = stores.STORES.get(plan.get("store", ""), bundle.SqliteRounds)  # type: ignore[misc]
+    if "store" in plan:
+        vars(bundle)["SqliteRounds"] = stores.STORES[plan["store"]]
     jobs.RETENTION_EVERY_S = plan.get("retention_every_s", jobs.RETENTION_EVERY_S)
     app.PING_TIMEOUT_S = plan.get("ping_timeout_s", app.PING_TIMEOUT_S)
     return run

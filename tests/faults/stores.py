@@ -6,6 +6,7 @@ Must not know: agents, sockets.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -73,6 +74,16 @@ class SlowRounds(SqliteRounds):
         super().write(rounds, cursors, now_ms)
 
 
+class SingleRounds(SlowRounds):
+    """A guard removed: the reports of each agent take a commit of their own."""
+
+    def write(self, rounds: Sequence[StoredRound], cursors: Cursors, now_ms: int) -> None:
+        """See RoundStore."""
+        for (agent_no, epoch), upto in cursors.items():
+            own = [r for r in rounds if (r.agent_no, r.epoch) == (agent_no, epoch)]
+            super().write(own, {(agent_no, epoch): upto}, now_ms)
+
+
 class EarlyRounds(FailingRounds):
     """A guard removed: says that it has committed what it commits with the next call only."""
 
@@ -101,10 +112,8 @@ class LyingRounds(SqliteRounds):
 
     def write(self, rounds: Sequence[StoredRound], cursors: Cursors, now_ms: int) -> None:
         """See RoundStore."""
-        try:
+        with contextlib.suppress(StoreError):
             super().write(rounds, cursors, now_ms)
-        except StoreError:
-            self._epoch_nos = dict(self._epoch_nos)
 
 
 class ForgetfulRounds(SqliteRounds):
@@ -117,6 +126,7 @@ class ForgetfulRounds(SqliteRounds):
 
 STORES: dict[str, type[SqliteRounds]] = {
     "slow": SlowRounds,
+    "single": SingleRounds,
     "failing": FailingRounds,
     "early": EarlyRounds,
     "torn": TornRounds,

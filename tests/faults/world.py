@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +93,7 @@ class HurtServer(Server):
 
     @property
     def data(self) -> Path:
+        """Where its databases lie."""
         return self.directory / "data"
 
 
@@ -123,7 +125,7 @@ class World:
         agents: int = AGENTS,
         plan: dict[str, Any] | None = None,
         offset_s: float = 0.0,
-        ring: type[Ring] = Ring,
+        ring: Callable[..., Ring] = Ring,
         extra: str = EXTRA,
     ) -> None:
         self.run, self.journal = run, run.journal
