@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import TypeAlias
 
@@ -82,6 +81,8 @@ class Reads:
 
     def between(self, agent_no: int, from_ms: int, to_ms: int) -> list[StoredRound]:
         """See RoundStore."""
+        if from_ms >= to_ms:
+            return []
         with self._reader() as db:
             epochs = dict(db.execute("SELECT no, epoch FROM epochs WHERE agent_no=?", (agent_no,)).fetchall())
             return [_stored(agent_no, epochs, row) for row in _rounds(db, agent_no, from_ms, to_ms)]
@@ -183,7 +184,7 @@ def _rounds(db: sqlite3.Connection, agent_no: int, since_ms: int, to_ms: int = E
     for hour, found in sorted(by_hour.items()):
         start, end = max(at, hour * HOUR_MS), (hour + 1) * HOUR_MS
         yield from _raw(db, agent_no, at, start)
-        rounds = [*_raw(db, agent_no, start, end), *(row for kept in found for row in _unpacked(kept))]
+        rounds = [*_raw(db, agent_no, start, end), *(row for kept in found for row in _unpacked(kept, since_ms, to_ms))]
         yield from sorted((row for row in rounds if since_ms <= row[0] < to_ms), key=lambda row: row[:3])
         at = end
     yield from _raw(db, agent_no, at, to_ms)
@@ -199,12 +200,14 @@ def _raw(db: sqlite3.Connection, agent_no: int, from_ms: int, to_ms: int) -> Ite
         yield (*numbers, unpack(samples))
 
 
-def _unpacked(kept: Kept) -> list[RoundTuple]:
-    chunk, revision = kept.chunk, kept.revision
-    started, epochs, seqs, flags, received = (chunk.numbers(which) for which in range(5))
-    found = list(zip(started, epochs, seqs, repeat(revision), flags, received, chunk.rows(), strict=False))
+def _unpacked(kept: Kept, since_ms: int, to_ms: int) -> list[RoundTuple]:
+    chunk = kept.chunk
+    started = chunk.numbers(0)
+    first, last = bisect_left(started, since_ms), bisect_left(started, to_ms)
+    heads = [chunk.numbers(which)[first:last] for which in range(5)]
+    samples = chunk.rows(first, last)
     kept.close()
-    return found
+    return [(*head[:3], kept.revision, *head[3:], row) for *head, row in zip(*heads, samples, strict=True)]
 
 
 def _newest(db: sqlite3.Connection, agent_no: int, after_ms: int, at_ms: int) -> RoundTuple | None:
