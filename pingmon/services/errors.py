@@ -25,6 +25,12 @@ class Conflict(Refused):
     code = "conflict"
 
 
+class Unavailable(Refused):
+    """It cannot be told now, for a database cannot be read."""
+
+    code = "unavailable"
+
+
 class Invalid(Refused):
     """The input itself is wrong."""
 

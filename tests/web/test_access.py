@@ -22,6 +22,8 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "api.grid": ("GET", "/api/v1/grid", EVERYBODY),
     "api.list_agents": ("GET", "/api/v1/agents", EVERYBODY),
     "api.show_agent": ("GET", "/api/v1/agents/{approved}", EVERYBODY),
+    "api.agent_completeness": ("GET", "/api/v1/agents/{approved}/completeness", EVERYBODY),
+    "api.pair_completeness": ("GET", "/api/v1/completeness/{approved}/{target}", EVERYBODY),
     "api.approve_agent": ("POST", f"{A}/approve", ADMIN),
     "api.reject_agent": ("POST", f"{A}/reject", ADMIN),
     "api.hold_agent": ("POST", "/api/v1/agents/{approved}/hold", ADMIN),

@@ -27,6 +27,8 @@ PERMISSIONS: Final[dict[str, Role | None]] = {
     "web.passphrases": Role.ADMIN,
     "api.pair": Role.VIEWER,
     "api.grid": Role.VIEWER,
+    "api.agent_completeness": Role.VIEWER,
+    "api.pair_completeness": Role.VIEWER,
     "api.list_agents": Role.VIEWER,
     "api.show_agent": Role.VIEWER,
     "api.approve_agent": Role.ADMIN,

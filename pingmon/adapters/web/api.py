@@ -4,12 +4,13 @@ out; who may call what stands in access.py. Must not know: HTML, sockets, the st
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
-from flask import Blueprint, jsonify
+from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from pingmon.services.errors import NotFound
+from pingmon.services.errors import Invalid, NotFound
 from pingmon.services.probes import check_probe
 from pingmon.services.views import AgentView, seconds
 from pingmon_agent.wire.contract import State
@@ -22,6 +23,7 @@ MAX_BODY_BYTES: Final = 1 << 20
 # What a viewer does not learn about an agent: where it is and how it came in.
 DETAILS: Final = ("ip_address", "observed_ip", "previous_ip", "version", "passphrase_label", "decided_by")
 TARGET: Final[dict[str, type]] = {"name": str, "address": str}
+_NO_AGENT: Final = "there is no agent {!r}; the list of agents shows ids and hostnames"
 PROBE: Final[dict[str, type]] = {"probe": dict}
 
 blueprint = Blueprint("api", __name__)
@@ -40,6 +42,35 @@ def pair(agent: str, target: str) -> ResponseReturnValue:
 def grid() -> ResponseReturnValue:
     """The whole picture now."""
     return jsonify(services().grid.picture_json())
+
+
+# -- completeness --
+
+
+def _moment(name: str) -> float | None:
+    """Unix seconds of the query, or None where it does not say."""
+    text = request.args.get(name)
+    try:
+        moment = None if text is None else float(text)
+    except ValueError:
+        moment = math.nan
+    if moment is not None and not math.isfinite(moment):
+        raise Invalid(f"`{name}` must be unix seconds, such as {name}=1767225600")
+    return moment
+
+
+@blueprint.get("/api/v1/agents/<ref>/completeness")
+def agent_completeness(ref: str) -> ResponseReturnValue:
+    """What arrived of an agent, what did not, and why; the last 24 hours without `from` and `to`."""
+    if not _visible(services().registry.agent(ref)):
+        raise NotFound(_NO_AGENT.format(ref))
+    return jsonify(services().completeness.agent(ref, _moment("from"), _moment("to")))
+
+
+@blueprint.get("/api/v1/completeness/<agent>/<target>")
+def pair_completeness(agent: str, target: str) -> ResponseReturnValue:
+    """The same for one pair."""
+    return jsonify(services().completeness.pair(agent, target, _moment("from"), _moment("to")))
 
 
 # -- agents --
@@ -68,7 +99,7 @@ def show_agent(ref: str) -> ResponseReturnValue:
     """One agent by id or hostname."""
     view = services().registry.agent(ref)
     if not _visible(view):
-        raise NotFound(f"there is no agent {ref!r}; the list of agents shows ids and hostnames")
+        raise NotFound(_NO_AGENT.format(ref))
     return jsonify(_seen_by_me(view))
 
 
