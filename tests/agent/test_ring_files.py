@@ -730,3 +730,38 @@ def test_a_flush_that_fails_is_a_failed_write(host: Host) -> None:
 
     assert (journal_of(ring).healthy, journal_of(ring).reason) == (False, "Not a directory")
     assert values(ring) == [0]
+
+
+@pytest.mark.root
+def test_files_on_tmpfs_tell_the_boot_where_its_name_is_hidden(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under systemd with ProcSubset=pid: on tmpfs the epoch goes on; on a disk each start counts as a reboot."""
+    monkeypatch.setattr("pingmon_agent.boot.BOOT_ID", tmp_path / "hidden")
+    continued = []
+    for place in (small / "ring", tmp_path / "ring"):
+        epochs = []
+        for _ in range(2):
+            ring = Ring(lambda: 100.0, journal=Journal(place, 1 << 20))
+            made = ring.append(started_ms=time.time_ns() // 10**6, revision=1, samples=array("i", [1]), disturbed=False)
+            assert made is not None
+            epochs.append(made.epoch)
+            ring.close()
+        continued.append(epochs[0] == epochs[1])
+
+    assert continued == [True, False]
+
+
+def test_a_ring_that_is_closed_writes_nothing_more(host: Host) -> None:
+    """Another agent may have the directory by then."""
+    ring = host.agent()
+    host.measure(ring, 0)
+    ring.close()
+    before = [path.stat().st_size for path in host.segments()]
+    host.wait(100)
+
+    host.measure(ring, 1)
+    ring.ack(1)
+
+    assert [path.stat().st_size for path in host.segments()] == before
+    assert values(host.agent()) == [0]
