@@ -21,6 +21,8 @@ STEP_AFTER, STEP_MS, AGREE_MS = 5, 2_000, 1_000
 CORRECT_FROM_MS = 1_000
 # A change of the correction that is worth a row in the database.
 NEWS_MS = 100
+# More than a day of a clock that runs away by a tenth of a second every two minutes.
+MAX_CORRECTIONS = 1_000
 # An agent that does not say when it sends is judged by its newest rounds, once so many reports in a row agree.
 SETTLED_AFTER = 3
 
@@ -95,10 +97,12 @@ class Clocks:
         if wrong_s is not None:
             self._steps.append((agent_no, now - round(wrong_s * 1000), now))
         offset = self.offset_ms(agent_no) or 0
-        wanted = offset if abs(offset) >= CORRECT_FROM_MS else 0
         current = agent.corrections[-1][1] if agent.corrections else 0
+        # At the edge a correction must not come and go with every report.
+        wanted = offset if abs(offset) >= CORRECT_FROM_MS - (2 * NEWS_MS if current else 0) else 0
         if wanted != current and (not wanted or not current or abs(wanted - current) >= NEWS_MS):
             agent.corrections.append((now, wanted))
+            del agent.corrections[:-MAX_CORRECTIONS]
             self._news.append((agent_no, now, wanted))
 
     def heard_round(self, agent_no: int, started_ms: int) -> None:

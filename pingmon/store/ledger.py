@@ -159,26 +159,27 @@ def _mark(db: sqlite3.Connection, agent_no: int, interval_ms: int, slots: Sequen
         bits[0] |= bit
         bits[1] |= bit if is_late else 0
     for hour_ms, (came, came_late) in hours.items():
-        key = (agent_no, hour_ms)
-        row = db.execute(
-            "SELECT received, late, interval_ms FROM ledger_hours WHERE agent_no=? AND hour_ms=?", key
-        ).fetchone()
+        row = _hour(db, agent_no, hour_ms)
         had, had_late = _in_slots_of(interval_ms, hour_ms, row) if row is not None else (0, 0)
         received, late = had | came, had_late | came_late & ~had
         db.execute(
             "INSERT OR REPLACE INTO ledger_hours VALUES (?,?,?,?,?)",
-            (agent_no, hour_ms, interval_ms, pack(received), pack(late)),
+            (hour_ms, agent_no, interval_ms, pack(received), pack(late)),
         )
 
 
+def _hour(db: sqlite3.Connection, agent_no: int, hour_ms: int) -> Sequence[object] | None:
+    query = "SELECT received, late, interval_ms FROM ledger_hours WHERE hour_ms=? AND agent_no=?"
+    row: Sequence[object] | None = db.execute(query, (hour_ms, agent_no)).fetchone()
+    return row
+
+
 def _bits(db: sqlite3.Connection, agent_no: int, span: Span, interval_ms: int, first: int) -> tuple[int, int]:
-    rows = db.execute(
-        "SELECT hour_ms, received, late, interval_ms FROM ledger_hours"
-        " WHERE agent_no=? AND hour_ms > ? AND hour_ms < ?",
-        (agent_no, span[0] - HOUR_MS, span[1]),
-    )
     received = late = 0
-    for hour_ms, *row in rows:
+    for hour_ms in range(span[0] // HOUR_MS * HOUR_MS, span[1], HOUR_MS):
+        row = _hour(db, agent_no, hour_ms)
+        if row is None:
+            continue
         had, had_late = _in_slots_of(interval_ms, hour_ms, row)
         shift = first_slot(hour_ms, interval_ms) - first
         received |= had << shift if shift >= 0 else had >> -shift

@@ -268,12 +268,15 @@ class ClockOffset(SamplesBase, table=True):
 
 
 class LedgerHour(SamplesBase, table=True):
-    """Which rounds of an agent are there, and which came late: a bit per interval of the hour (`store/slots.py`)."""
+    """Which rounds of an agent are there, and which came late: a bit per interval of the hour (`store/slots.py`).
+
+    The hour leads the key: all agents write into the present one, and so into few pages.
+    """
 
     __tablename__ = "ledger_hours"
     __table_args__ = ({"sqlite_with_rowid": False},)
-    agent_no: int = Field(primary_key=True)
     hour_ms: int = _ms(primary_key=True)
+    agent_no: int = Field(primary_key=True)
     interval_ms: int
     received: bytes = Field(sa_type=LargeBinary)
     late: bytes = Field(sa_type=LargeBinary)

@@ -77,6 +77,24 @@ def side() -> Side:
     return made
 
 
+def test_every_message_says_when_it_left_by_our_clock() -> None:
+    """So the server learns how far that clock is off; built at the moment it goes out, also when it goes again."""
+    ring, wall = Ring(lambda: 0.0), iter((5_000, 6_000, 7_000))
+    identity = Handshake(passphrase="pass", hostname="probe-1", ip_address="192.0.2.1", version="1")
+    delivery = Delivery(ring, identity, lambda _targets: None, wall_ms=lambda: next(wall))
+    ring.append(started_ms=1, revision=1, samples=array("i", [1]), disturbed=False)
+
+    hello = codec.decode_handshake(delivery.greet())
+    delivery.on_handshake(approved())
+    first = delivery.next_report(0.0)
+    assert first is not None
+    delivery.on_ack(first.token, {"ok": False, "code": "E_SERVER", "message": "", "retry_after_s": 1}, 0.0)
+    again = delivery.next_report(2.0)
+
+    assert again is not None
+    assert (hello.sent_ms, first.payload["sent"], again.payload["sent"]) == (5_000, 6_000, 7_000)
+
+
 def test_the_handshake_says_who_we_are_and_where_we_stand() -> None:
     """Configured facts, the address of the connection, epoch and next number."""
     side = Side()

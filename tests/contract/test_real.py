@@ -6,6 +6,7 @@ Each test leaves server and agent running and approved, so that the next one fin
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import signal
 import time
@@ -36,6 +37,10 @@ class World:
 
     def samples(self, target: str) -> list[dict[str, Any]]:
         return list(self.server.session().json(f"/monitoring/{HOST}/{target}")["samples"])
+
+    def account(self, begin: float, end: float) -> dict[str, Any]:
+        path = f"/api/v1/agents/{HOST}/completeness?from={begin}&to={end}"
+        return dict(self.server.session().json(path))
 
     def times(self, since: float = 0.0) -> list[float]:
         return [row["timestamp"] for row in self.samples("four") if row["timestamp"] >= since]
@@ -152,4 +157,28 @@ def test_an_outage_of_the_server_loses_nothing(world: World) -> None:
           f"complete {time.time() - back:.1f} s after the server was back")  # fmt: skip
     assert sum(killed < t < back for t in times) >= int(back - killed) - 1
     assert_whole(times)
+    account = world.account(killed - 2, back)
+    assert account["missing"] <= 1, account["gaps"]  # a round may be late where this machine is busy
+    assert account["late"] >= back - killed - 6
     assert_all_arrived(world)
+
+
+def test_the_account_says_who_was_away(world: World) -> None:
+    """Was it down, or did we not look? The server was there, and the agent was not: its rounds are missing for that."""
+    assert world.agent.stop() == 0
+    gone = time.time()
+    time.sleep(6 * INTERVAL_S)
+    back = time.time()
+    world.start_agent()
+    world.wait_for_round_after(back)
+    time.sleep(4 * INTERVAL_S)  # what is younger is not missed yet
+
+    account = world.account(gone - 1, back + 1)
+
+    reasons = {reason: rounds for reason, rounds in account["reasons"].items() if rounds}
+    assert reasons.keys() == {"agent_down"}
+    assert 4 <= reasons["agent_down"] <= back - gone + 2
+    assert account["gaps"][-1]["text"] == "nothing was heard from the agent"
+    line = json.loads(world.server.admin("agents", "show", HOST))["completeness"]
+    assert line.startswith("rounds of the last 24 h: ")
+    assert "agent down" in line

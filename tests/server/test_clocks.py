@@ -190,11 +190,11 @@ def test_legacy_agents_are_judged_by_their_newest_sample(
 def test_a_correction_is_kept_once_and_put_back_where_it_could_not_be_saved(clock: FakeClock) -> None:
     """Rows come with changes only, and a commit that failed loses none."""
     clocks = Clocks(clock, 5, [])
-    for by_ms in (20_000, 20_050, 20_300, 400):
+    for by_ms in (20_000, 20_050, 20_300, 400, 1_010, 990, 1_020, 950):
         clocks.heard(1, clock.now_ms + by_ms)
         clock.advance(700)
     news = clocks.take_news()
     clocks.put_back(news, [])
 
-    assert [offset for _, _, offset in news] == [20_000, 20_300, 0]
+    assert [offset for _, _, offset in news] == [20_000, 20_300, 0, 1_010]
     assert (clocks.take_news(), clocks.take_news()) == (news, [])

@@ -21,12 +21,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "ledger_hours",
-        sa.Column("agent_no", sa.Integer(), nullable=False),
         sa.Column("hour_ms", sa.BigInteger(), nullable=False),
+        sa.Column("agent_no", sa.Integer(), nullable=False),
         sa.Column("interval_ms", sa.Integer(), nullable=False),
         sa.Column("received", sa.LargeBinary(), nullable=False),
         sa.Column("late", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("agent_no", "hour_ms", name=op.f("pk_ledger_hours")),
+        sa.PrimaryKeyConstraint("hour_ms", "agent_no", name=op.f("pk_ledger_hours")),
         sqlite_with_rowid=False,
     )
 
