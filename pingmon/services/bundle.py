@@ -21,6 +21,7 @@ from .passphrases import Pepper
 from .recent import KEEP_MS, Recent
 from .registry import Registry
 from .retention import Retention
+from .rollups import RollUps
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Services:
     ingest: Ingest
     legacy: LegacyIngest
     history: History
+    rollups: RollUps
     compaction: Compaction
     retention: Retention
 
@@ -91,6 +93,7 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         ingest=ingest,
         legacy=LegacyIngest(ingest, registry, recent, clock),
         history=History(registry, recent, clock),
+        rollups=RollUps(rounds, registry, ingest, clock),
         compaction=Compaction(rounds, ingest, clock),
-        retention=Retention(directory, rounds, ingest, recent, clock, config.retention.raw_hours),
+        retention=Retention(directory, rounds, ingest, recent, clock, config.retention),
     )
