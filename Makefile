@@ -1,9 +1,10 @@
 # The commands of this repository. Each works from a fresh clone: `.ci/setup.sh` brings what is missing.
 # Variables: PYTHON=python3.12 (which Python makes the venv), PORT=8443 and DIR=.run (make run, make lab),
-# QUICK=1 (make bench-*: a minute instead of ten), TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
+# QUICK=1 (make bench-*: a minute instead of ten; make faults: few of each), FAULTS="1 7", SEED=42, DOCS=1 (make faults: these; this
+# chance; write docs/faults.md), TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab picture test check bench-probe bench-accuracy format frontend lock dist clean
+.PHONY: help run lab picture test check bench-probe bench-accuracy bench-ingest faults format frontend lock dist clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -45,6 +46,14 @@ bench-probe: ## (root, Linux) processor time, false loss and memory of the agent
 bench-accuracy: ## (root, Linux) how far reported times are from the kernel's own, beside fping, ping and icmplib
 	$(SETUP) python test peers
 	@exec $(BIN)/python -m tests.bench.accuracy $(if $(QUICK),--quick)
+
+bench-ingest: ## what a million samples cost the server, Prometheus and RRD files (QUICK=1: in a minute)
+	$(SETUP) python test peers
+	@exec $(BIN)/python -m tests.bench.ingest $(if $(QUICK),--quick)
+
+faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
+	$(SETUP) python test
+	@exec $(BIN)/python -m tests.faults $(FAULTS) $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(DOCS),--docs)
 
 format: ## rewrite the sources in the house format
 	$(SETUP) python test

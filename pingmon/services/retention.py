@@ -56,9 +56,9 @@ class Retention:
             self._drop_rolled()
 
     def _drop_rolled(self) -> None:
-        now, day = self._clock.wall_ms(), 24
-        minutes, hours = (oldest_kept_ms(now, days * day) for days in (self._keep.minute_days, self._keep.hour_days))
-        if run_blocking(self._store.drop_rolled, minutes, hours):
+        now, keep = self._clock.wall_ms(), self._keep
+        minutes_ms, hours_ms = oldest_kept_ms(now, 24 * keep.minute_days), oldest_kept_ms(now, 24 * keep.hour_days)
+        if run_blocking(self._store.drop_rolled, minutes_ms, hours_ms):
             self._ingest.between_commits(self._drop_rolled)
         else:
             self._give_back()

@@ -152,6 +152,9 @@ def _pack_heads(rows: Sequence[Row]) -> bytes:
     return zlib.compress(firsts + b"".join(data[weight::size] for weight in range(size)), 9)
 
 
+Tile = tuple[bytes, int, int]  # byte planes, samples, rounds
+
+
 class ChunkError(Exception):
     """The chunk is damaged: it cannot be what was written."""
 
@@ -190,11 +193,7 @@ class Chunk:
         """The samples of one target in the rounds from `first` to before `last`."""
         group, inner = divmod(position, self.tile_columns)
         begin, end = first // self.tile_rounds, -(-last // self.tile_rounds)
-        cuts = []
-        for planes, size, height in self._tiles(group, begin, end):
-            at = inner * height
-            cuts.append([planes[low + at : low + at + height] or bytes(height) for low in range(0, 4 * size, size)])
-        values, offset = _woven(cuts), begin * self.tile_rounds
+        values, offset = _column(self._tiles(group, begin, end), inner), begin * self.tile_rounds
         return _lower(values[first - offset : last - offset], self._bases[position])
 
     def row(self, index: int) -> array[int]:
@@ -217,12 +216,17 @@ class Chunk:
             self._tiles(group, 0, self._stack)
         _ = self._bases
 
-    def rows(self) -> list[array[int]]:
-        """The samples of all rounds."""
-        flat = array("i", bytes(4 * self.rounds * self.width))
-        for position in range(self.width):
-            flat[position :: self.width] = array("i", self.column(position, 0, self.rounds))
-        return [flat[at : at + self.width] for at in range(0, len(flat), self.width)]
+    def rows(self, first: int, last: int) -> list[array[int]]:
+        """The samples of the rounds from `first` to before `last`: each tile is inflated once."""
+        width, begin, end = self.width, first // self.tile_rounds, -(-last // self.tile_rounds)
+        low, high = first - begin * self.tile_rounds, last - begin * self.tile_rounds
+        flat = array("i", bytes(4 * (last - first) * width))
+        for start in range(0, width if last > first else 0, self.tile_columns):
+            tiles = self._tiles(start // self.tile_columns, begin, end)
+            for position in range(start, min(start + self.tile_columns, width)):
+                values = _column(tiles, position - start)[low:high]
+                flat[position::width] = array("i", _lower(values, self._bases[position]))
+        return [flat[at : at + width] for at in range(0, len(flat), width)]
 
     @cached_property
     def _bases(self) -> array[int]:
@@ -245,7 +249,7 @@ class Chunk:
         """Tiles per group of columns."""
         return -(-self.rounds // self.tile_rounds)
 
-    def _tiles(self, group: int, begin: int, end: int) -> list[tuple[bytes, int, int]]:
+    def _tiles(self, group: int, begin: int, end: int) -> list[Tile]:
         """(byte planes, samples, rounds) of some tiles of one group, which lie side by side."""
         at = group * self._stack + begin
         bounds = self._bounds[at : at + end - begin + 1]
@@ -260,6 +264,15 @@ class Chunk:
                 raise ChunkError(f"a tile of {size} samples has {len(planes)} bytes of planes")
             tiles.append((planes, size, height))
         return tiles
+
+
+def _column(tiles: Sequence[Tile], inner: int) -> array[int]:
+    """The numbers of one column of tiles that lie on each other."""
+    cuts = []
+    for planes, size, height in tiles:
+        at = inner * height
+        cuts.append([planes[low + at : low + at + height] or bytes(height) for low in range(0, 4 * size, size)])
+    return _woven(cuts)
 
 
 def _inflate(data: bytes, bits: int, size: int) -> bytes:

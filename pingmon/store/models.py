@@ -277,3 +277,22 @@ class Epoch(SamplesBase, table=True):
     epoch: str = Field(max_length=16)
     upto: int = _ms()
     changed_ms: int = _ms()
+
+
+class ServerUp(SamplesBase, table=True):
+    """A time in which a server ran and could write, kept up every few seconds: between two of these nobody looked."""
+
+    __tablename__ = "server_up"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    from_ms: int = _ms(primary_key=True)
+    to_ms: int = _ms()
+
+
+class ClockOffset(SamplesBase, table=True):
+    """From `since_ms` (our time of receipt) on, an agent's clock was `offset_ms` ahead of ours; 0 = about right."""
+
+    __tablename__ = "clock_offsets"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    agent_no: int = Field(primary_key=True)
+    since_ms: int = _ms(primary_key=True)
+    offset_ms: int = _ms()

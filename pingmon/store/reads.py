@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,6 +23,7 @@ from .rollups import Rollup
 
 FLAG_DISTURBED = 1  # the agent itself was late or starved: no evidence against the network
 FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time stands in `started_ms`
+FLAG_LATE = 4  # it came long after it was measured: part of the history, never of the live picture
 # Connections that wait for the next read: opening one reads the schema anew, which costs more than a short read.
 SPARE_READERS = 4
 END_OF_TIME = 2**62
@@ -83,6 +83,14 @@ class Reads:
         """See RoundStore. One pass over the agent's rounds, whatever the number of revisions."""
         with self._reader() as db:
             return pairs.read(db, agent_no, columns, from_ms, to_ms)
+
+    def between(self, agent_no: int, from_ms: int, to_ms: int) -> list[StoredRound]:
+        """See RoundStore."""
+        if from_ms >= to_ms:
+            return []
+        with self._reader() as db:
+            epochs = dict(db.execute("SELECT no, epoch FROM epochs WHERE agent_no=?", (agent_no,)).fetchall())
+            return [_stored(agent_no, epochs, row) for row in _rounds(db, agent_no, from_ms, to_ms)]
 
     def newest_at(self, agent_no: int, at_ms: int, within_ms: int) -> StoredRound | None:
         """See RoundStore."""
@@ -193,19 +201,19 @@ def _stored(agent_no: int, epochs: Mapping[int, str], row: RoundTuple) -> Stored
     )
 
 
-def _rounds(db: sqlite3.Connection, agent_no: int, since_ms: int, until_ms: int) -> Iterator[RoundTuple]:
-    """All rounds of an agent between these moments, in order: hour by hour, for that is how far chunks reach."""
+def _rounds(db: sqlite3.Connection, agent_no: int, since_ms: int, to_ms: int = END_OF_TIME) -> Iterator[RoundTuple]:
+    """All rounds of an agent within that time, in order: hour by hour, for that is how far chunks reach."""
     by_hour: dict[int, list[Kept]] = {}
-    for kept in chunks_of(db, agent_no, since_ms, until_ms):
+    for kept in chunks_of(db, agent_no, since_ms, to_ms):
         by_hour.setdefault(kept.first_ms // HOUR_MS, []).append(kept)
     at = since_ms
     for hour, found in sorted(by_hour.items()):
-        start, end = max(at, hour * HOUR_MS), min((hour + 1) * HOUR_MS, until_ms)
+        start, end = max(at, hour * HOUR_MS), (hour + 1) * HOUR_MS
         yield from _raw(db, agent_no, at, start)
-        rounds = [*_raw(db, agent_no, start, end), *(row for kept in found for row in _unpacked(kept))]
-        yield from sorted((row for row in rounds if since_ms <= row[0] < until_ms), key=lambda row: row[:3])
+        rounds = [*_raw(db, agent_no, start, end), *(row for kept in found for row in _unpacked(kept, since_ms, to_ms))]
+        yield from sorted((row for row in rounds if since_ms <= row[0] < to_ms), key=lambda row: row[:3])
         at = end
-    yield from _raw(db, agent_no, at, until_ms)
+    yield from _raw(db, agent_no, at, to_ms)
 
 
 def _raw(db: sqlite3.Connection, agent_no: int, from_ms: int, to_ms: int) -> Iterator[RoundTuple]:
@@ -218,12 +226,14 @@ def _raw(db: sqlite3.Connection, agent_no: int, from_ms: int, to_ms: int) -> Ite
         yield (*numbers, unpack(samples))
 
 
-def _unpacked(kept: Kept) -> list[RoundTuple]:
-    chunk, revision = kept.chunk, kept.revision
-    started, epochs, seqs, flags, received = (chunk.numbers(which) for which in range(5))
-    found = list(zip(started, epochs, seqs, repeat(revision), flags, received, chunk.rows(), strict=False))
+def _unpacked(kept: Kept, since_ms: int, to_ms: int) -> list[RoundTuple]:
+    chunk = kept.chunk
+    started = chunk.numbers(0)
+    first, last = bisect_left(started, since_ms), bisect_left(started, to_ms)
+    heads = [chunk.numbers(which)[first:last] for which in range(5)]
+    samples = chunk.rows(first, last)
     kept.close()
-    return found
+    return [(*head[:3], kept.revision, *head[3:], row) for *head, row in zip(*heads, samples, strict=True)]
 
 
 def _newest(db: sqlite3.Connection, agent_no: int, after_ms: int, at_ms: int) -> RoundTuple | None:

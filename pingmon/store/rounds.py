@@ -7,18 +7,27 @@ writes; reading (`reads.py`) has connections of its own.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from . import compaction, rolling, schema
 from .compaction import Part
 from .packing import pack
-from .reads import FLAG_CLOCK, FLAG_DISTURBED, Reads, StoredRound, StoreError, StoreFacts
+from .reads import FLAG_CLOCK, FLAG_DISTURBED, FLAG_LATE, Reads, StoredRound, StoreError, StoreFacts
 from .rolling import DueHour, RolledHour, Sets
 from .rollups import Rollup
 
-__all__ = ["FLAG_CLOCK", "FLAG_DISTURBED", "RoundStore", "SqliteRounds", "StoreError", "StoreFacts", "StoredRound"]
+__all__ = [
+    "FLAG_CLOCK",
+    "FLAG_DISTURBED",
+    "FLAG_LATE",
+    "RoundStore",
+    "SqliteRounds",
+    "StoreError",
+    "StoreFacts",
+    "StoredRound",
+]
 
 # A deletion of this many rows takes about 10 ms; more would keep the writer from committing reports.
 DELETE_BATCH = 2_000
@@ -29,13 +38,22 @@ SPARE_PAGES, SPARE_PART = 1_000, 0.25
 # An epoch must outlive its last round. That may have started a little after it was received, by clocks that differ, and
 # goes with the youngest round of its chunk.
 EPOCH_SLACK_MS = 2 * 3_600_000
+# What another file of this folder writes within the same transaction; raises sqlite3.Error.
+Also = Callable[[sqlite3.Connection], None]
 
 
 class RoundStore(Protocol):
     """What the services need of a sample store."""
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
-        """Commit rounds and cursors in one transaction; raises StoreError and leaves nothing half done."""
+    def write(
+        self,
+        rounds: Sequence[StoredRound],
+        cursors: Mapping[tuple[int, str], int],
+        now_ms: int,
+        also: Also | None = None,
+    ) -> None:
+        """Commit rounds and cursors, and what `also` writes, in one transaction; raises StoreError and leaves nothing
+        half done."""
 
     def cursors(self) -> dict[tuple[int, str], int]:
         """(agent_no, epoch) -> highest committed seq, for every epoch still known."""
@@ -50,6 +68,9 @@ class RoundStore(Protocol):
 
         `columns`: target-set revision -> positions of the target in the samples of that set.
         """
+
+    def between(self, agent_no: int, from_ms: int, to_ms: int) -> list[StoredRound]:
+        """Rounds of one agent with from_ms <= started_ms < to_ms, oldest first."""
 
     def newest_at(self, agent_no: int, at_ms: int, within_ms: int) -> StoredRound | None:
         """The newest round that started in (`at_ms` - `within_ms`, `at_ms`]."""
@@ -110,7 +131,13 @@ class SqliteRounds(Reads):
             for no, agent_no, epoch in self._writer.execute("SELECT no, agent_no, epoch FROM epochs")
         }
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
+    def write(
+        self,
+        rounds: Sequence[StoredRound],
+        cursors: Mapping[tuple[int, str], int],
+        now_ms: int,
+        also: Also | None = None,
+    ) -> None:
         """See RoundStore. A round that is there already is left as it is."""
         try:
             with _transaction(self._writer) as db:
@@ -124,6 +151,8 @@ class SqliteRounds(Reads):
                         for r in rounds
                     ],
                 )  # fmt: skip
+                if also is not None:
+                    also(db)
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
         self._epoch_nos |= fresh
@@ -231,7 +260,7 @@ def _drop_chunks(db: sqlite3.Connection, started_ms: int) -> int:
 
 
 class _transaction:  # noqa: N801 - reads as a word in `with`
-    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any exception."""
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any exception, also that of a COMMIT for which there is no room."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db

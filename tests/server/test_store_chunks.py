@@ -57,7 +57,9 @@ def test_a_chunk_alters_nothing(data: st.DataObject) -> None:
     matrix = [[rng.choice(pool) for _ in range(width)] for _ in range(height)]
     chunk = read(chunks.encode(rows_of(matrix)))
 
-    assert [list(row) for row in chunk.rows()] == matrix
+    assert [list(row) for row in chunk.rows(0, chunk.rounds)] == matrix
+    for first, last in ((0, 1), (len(matrix) // 3, len(matrix) // 2), (len(matrix) - 1, len(matrix)), (0, 0)):
+        assert [list(row) for row in chunk.rows(first, last)] == matrix[first:last]
     assert [list(chunk.row(i)) for i in range(height)] == matrix
     first = data.draw(st.integers(0, height))
     last = data.draw(st.integers(first, height))
@@ -105,7 +107,7 @@ def test_damage_is_noticed(field: str) -> None:
 
     def use() -> None:
         damaged.numbers(4)
-        damaged.rows()
+        damaged.rows(0, damaged.rounds)
 
     with pytest.raises(ChunkError):
         use()
@@ -162,6 +164,7 @@ def all_reads(store: SqliteRounds) -> list[object]:
         *(store.pair(agent, columns, edges[i], edges[j]) for agent in (1, 2) for i in range(4) for j in range(i, 12)),
         *(store.pair(1, {2: (0,)}, edge, T0 + 9 * HOUR_MS) for edge in edges),
         *(store.newest_at(agent, edge, within) for agent in (1, 2) for edge in edges for within in (1, 10**6, 10**8)),
+        *(store.between(agent, one, other) for agent in (1, 2) for one in edges for other in edges),
     ]
 
 

@@ -76,6 +76,16 @@ def test_the_newest_round_at_an_instant(store: SqliteRounds) -> None:
     assert store.newest_at(2, 9999, 9999) == rows[3]
 
 
+def test_the_rounds_of_an_agent_within_a_time(store: SqliteRounds) -> None:
+    """From inclusive, to exclusive, oldest first, nobody else's."""
+    rows = [row(1, 1000, (1,)), row(2, 2000, (2,)), row(3, 3000, (3,)), row(1, 1500, (4,), agent_no=2)]
+    store.write(rows, {(1, "e"): 3, (2, "e"): 1}, 5)
+
+    assert store.between(1, 1000, 3000) == rows[:2]
+    assert store.between(1, 1001, 3001) == rows[1:3]
+    assert store.between(3, 0, 9999) == []
+
+
 def test_many_revisions_in_one_read(store: SqliteRounds) -> None:
     """A target list that changed with every round for a day is still one statement."""
     rows = [row(i, i, (i, -1)) for i in range(1, 2001)]

@@ -48,7 +48,10 @@ def test_the_grid_shows_what_the_agents_report(browser: Chromium) -> None:
     browser.shot("grid-dark")
     browser.js("document.querySelector('#theme').click()")
     assert browser.js("return localStorage.getItem('pingmon.theme')") == "light"
-    browser.js("localStorage.clear(); delete document.documentElement.dataset.theme")
+    browser.prefer("light")
+    browser.prefer("dark")
+    assert browser.js("return document.documentElement.dataset.theme") == "light"  # the choice by hand stays
+    browser.js("localStorage.clear()")
     assert browser.complaints("willReadFrequently") == []  # our own looking at pixels
 
 
@@ -162,6 +165,31 @@ def test_a_change_of_rows_and_columns_leaves_the_keyboard_and_a_pinned_card_wher
     browser.fill("#filter-agents", "")
     stage.server.cli("targets", "remove", "newcomer")
     wait_for(lambda: "8 targets" in browser.text("#summary"), "the column to go")
+
+
+def test_looking_back_shows_the_picture_of_then(browser: Chromium) -> None:
+    """The slider goes to an instant of the last day, cards show the hour before it, and the way back is live again."""
+    open_grid(browser)
+    browser.click("look back")
+    slider = browser.find("#scrub-at")
+    assert slider.get_attribute("min") == "-1439"
+    browser.press(*[Keys.ARROW_LEFT] * 30)
+    wait_for(lambda: browser.text("#link").startswith("as of"), "the picture of half an hour ago")
+    assert browser.text("#scrub-time").endswith("30 min ago")
+    walk_to(browser, 0, 0)
+    assert browser.text("#grid-spoken").startswith("probe-fra-1 to router-berlin: ok, 1.")
+    assert browser.text(".pair .muted").endswith("round 30 min ago")
+    browser.find(".pair .plot canvas")
+    assert "/api/v1/history/" in str(browser.find(".pair a").get_attribute("href"))
+    browser.shot("grid-past")
+    browser.press(Keys.ESCAPE)
+    browser.js("document.querySelector('#scrub-at').focus()")
+    browser.press(Keys.HOME)
+    wait_for(lambda: "0 paths ok" in browser.text("#summary"), "yesterday, of which nothing is known")
+    browser.press(Keys.ESCAPE)
+    wait_for(lambda: browser.text("#link") == "live", "the present")
+    wait_for(lambda: "2 down" in browser.text("#summary"), "all of it")
+    assert browser.seen("#scrub") is None
 
 
 def test_a_lost_server_is_said_and_comes_back(browser: Chromium, stage: Stage) -> None:

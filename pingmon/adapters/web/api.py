@@ -1,5 +1,5 @@
-"""The JSON API under /api/v1 and the original /monitoring path. Reads the request, asks one service, says what came
-out; who may call what stands in access.py. Must not know: HTML, sockets, the store.
+"""The JSON API under /api/v1 for what people decide: agents, targets, passphrases. Reads the request, asks one service,
+says what came out; who may call what stands in access.py. Must not know: HTML, sockets, the store.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from pingmon.services.errors import NotFound
 from pingmon.services.probes import check_probe
-from pingmon.services.views import AgentView
+from pingmon.services.views import AgentView, seconds
 from pingmon_agent.wire.contract import State
 
 from .accounts import Role, current_email, current_role
@@ -27,26 +27,12 @@ PROBE: Final[dict[str, type]] = {"probe": dict}
 blueprint = Blueprint("api", __name__)
 
 
-# -- the picture --
-
-
-@blueprint.get("/monitoring/<agent>/<target>")
-def pair(agent: str, target: str) -> ResponseReturnValue:
-    """The last hour of one pair, as the original program answered it."""
-    return jsonify(services().history.pair(agent, target))
-
-
-@blueprint.get("/api/v1/grid")
-def grid() -> ResponseReturnValue:
-    """The whole picture now."""
-    return jsonify(services().grid.picture_json())
-
-
 # -- agents --
 
 
 def _seen_by_me(view: AgentView) -> dict[str, Any]:
     described: dict[str, Any] = services().registry.describe(view)
+    described["clock_offset_s"] = seconds(services().clocks.offset_ms(view.no))
     if (current_role() or 0) >= Role.OPERATOR:
         return described
     return {name: value for name, value in described.items() if name not in DETAILS}

@@ -17,6 +17,8 @@ export interface AgentRow {
   decided_at: number | null;
   same_name_as: string[];
   connected: boolean;
+  /** the agent's clock minus the server's; null for agents that do not say */
+  clock_offset_s: number | null;
 }
 
 export interface TargetRow {

@@ -1,24 +1,19 @@
-// The card of one cell: names, figures and the chart of the last hour. Shown on hover or focus, kept when pinned.
+// The card of one cell: names, figures and the chart of the hour before now, or before the instant that is looked at. Shown on hover or focus, kept when pinned.
 import type uPlot from "uplot";
 import { api } from "../api";
 import type { PairHistory } from "../types";
 import { h } from "../ui/dom";
 import { ago, plural } from "../ui/time";
 import { drawChart } from "./chart";
-import type { Picture } from "./picture";
+import type { Pair, Picture } from "./picture";
 import { lastInWords, STATES } from "./states";
 import { summarise } from "./summary";
 
 const WAIT_MS = 90;
 const MARGIN = 10;
 
-export interface Pair {
-  agentIndex: number;
-  targetIndex: number;
-}
-
 export class Card {
-  readonly element = h("aside", { class: "card pair", hidden: true, "aria-label": "Last hour of this path" });
+  readonly element = h("aside", { class: "card pair", hidden: true, "aria-label": "An hour of this path" });
   pinned = false;
   private readonly heading = h("h2", {});
   private readonly badge = h("span", { class: "badge" });
@@ -40,7 +35,7 @@ export class Card {
     onClose: () => void,
   ) {
     const close = h("button", { class: "card-close", type: "button", "aria-label": "Close", on: { click: onClose } }, "×");
-    this.foot.append(h("span", {}, "last hour"), this.readout, this.link);
+    this.foot.append(h("span", {}, "one hour"), this.readout, this.link);
     this.element.append(h("header", {}, this.heading, this.badge, close), this.sub, this.figures, this.plot, this.note, this.foot);
     document.body.append(this.element);
   }
@@ -80,7 +75,7 @@ export class Card {
 
   private keyOf(pair: Pair): string {
     const { agents, targets } = this.picture.layout;
-    return `${agents[pair.agentIndex]?.id}/${targets[pair.targetIndex]?.id}`;
+    return `${agents[pair.agentIndex]?.id}/${targets[pair.targetIndex]?.id}/${this.picture.asOfMs ?? "now"}`;
   }
 
   private turnTo(pair: Pair, key: string): void {
@@ -105,7 +100,16 @@ export class Card {
     this.badge.textContent = [state?.glyph, state?.label].filter(Boolean).join(" ");
     const age = !last ? "no round yet" : `round ${ago(last - this.picture.clockOffsetMs)}`;
     this.sub.textContent = `${target.address} · ${lastInWords(this.picture.rtt[cell] ?? -2)} · ${age}`;
-    this.link.href = `/monitoring/${encodeURIComponent(agent.id)}/${target.id}`;
+    this.link.href = this.historyOf(agent.id, target.id);
+  }
+
+  /** The hour before now, or before the instant that is looked at. */
+  private historyOf(agentId: string, targetId: number): string {
+    const pair = `${encodeURIComponent(agentId)}/${targetId}`;
+    const { asOfMs } = this.picture;
+    if (asOfMs === null) return `/monitoring/${pair}`;
+    const at = asOfMs / 1000;
+    return `/api/v1/history/${pair}?from=${at - 3600}&to=${at}&step=raw`;
   }
 
   private async load(pair: Pair, key: string): Promise<void> {
@@ -117,8 +121,7 @@ export class Card {
     const target = targets[pair.targetIndex];
     if (!agent || !target) return;
     try {
-      const path = `/monitoring/${encodeURIComponent(agent.id)}/${target.id}`;
-      const history = await api<PairHistory>("GET", path, undefined, this.request.signal);
+      const history = await api<PairHistory>("GET", this.historyOf(agent.id, target.id), undefined, this.request.signal);
       if (key === this.key) this.fill(history);
     } catch (error) {
       if (error instanceof DOMException) return;
@@ -130,9 +133,9 @@ export class Card {
     const summary = summarise(history.samples);
     this.fillFigures(summary.current, summary.median, summary.max, summary.loss);
     this.clearChart();
-    this.say(summary.measured ? "" : "Nothing was measured on this path in the last hour.");
+    this.say(summary.measured ? "" : "Nothing was measured on this path in this hour.");
     if (!summary.measured) return;
-    const now = (Date.now() + this.picture.clockOffsetMs) / 1000;
+    const now = (this.picture.asOfMs ?? Date.now() + this.picture.clockOffsetMs) / 1000;
     this.chart = drawChart(this.plot, history, now, this.readout);
     this.plot.setAttribute("role", "img");
     this.plot.setAttribute("aria-label", `${plural(summary.measured, "ping")}, median ${summary.median}, ${summary.loss} lost`);

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "samples_0003"
-down_revision = "samples_0002"
+revision = "samples_0102"
+down_revision = "samples_0101"
 branch_labels = None
 depends_on = None
 
