@@ -49,7 +49,8 @@ bench-accuracy: ## (root, Linux) how far reported times are from the kernel's ow
 
 bench-ingest: ## what a million samples cost the server, Prometheus and RRD files (QUICK=1: in a minute)
 	$(SETUP) python test peers
-	@exec $(BIN)/python -m tests.bench.ingest $(if $(QUICK),--quick)
+	@$(BIN)/python -m tests.bench.ingest $(if $(QUICK),--quick)
+	@exec $(BIN)/python -m tests.bench.store $(if $(QUICK),--quick)
 
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
 	$(SETUP) python test

@@ -57,9 +57,11 @@ class ProbingSection:
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionSection:
-    """How long raw rounds stay."""
+    """How long raw rounds, minutes and hours stay."""
 
     raw_hours: float = field(default=24.0, metadata=_range(1, 24 * 366))
+    minute_days: float = field(default=30.0, metadata=_range(0.05, 3660))
+    hour_days: float = field(default=400.0, metadata=_range(0.05, 36600))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from .past import Past
 from .recent import KEEP_MS, Recent
 from .registry import Registry
 from .retention import Retention
+from .rollups import RollUps
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Services:
     ingest: Ingest
     legacy: LegacyIngest
     history: History
+    rollups: RollUps
     past: Past
     compaction: Compaction
     retention: Retention
@@ -123,8 +125,9 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         legacy=LegacyIngest(ingest, registry, recent, clock, clocks),
         history=History(registry, recent, rounds, clock, clocks),
         past=Past(registry, rounds, clock, clocks, limits, config.retention.raw_hours),
+        rollups=RollUps(rounds, registry, ingest, clock),
         compaction=Compaction(rounds, ingest, clock),
-        retention=Retention(directory, rounds, ingest, recent, clock, config.retention.raw_hours),
+        retention=Retention(directory, rounds, ingest, recent, clock, config.retention),
         health=health,
         clocks=clocks,
         completeness=Completeness(ledger, registry, directory, clock),

@@ -1,40 +1,37 @@
 """The last hour of every pair, in memory and in columns: what pages and the grid read instead of the database.
 
-Per agent a few blocks, one for each target set it had; a block is one flat int32 array, round after round, so a pair is
-a slice with a stride. Must not know: the database, sockets, what a value means.
+Per agent a row of blocks, each of a few minutes and one target set; a block is one flat int32 array, round after round,
+so a pair is a slice with a stride. Must not know: the database, sockets, what a value means.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pingmon.store.rounds import FLAG_LATE, StoredRound
 
 KEEP_MS = 3_600_000
-# Rows are dropped in pieces: moving the array for every round would cost more than the few extra rows.
-SLACK_MS = 300_000
+# A block takes this much time: it is closed at its exact size, and goes as a whole. One array of an hour would have
+# room for 6 % more samples than are in it, and would have to be moved to be cut.
+BLOCK_MS = 300_000
 
 
 @dataclass
 class Block:
-    """Rounds of one target set. `times` = started_ms per round, `flat` = `width` samples per round."""
+    """Some minutes of one target set. `times` = started_ms per round, `flat` = a sample per column of `target_ids` and
+    round; a target that is probed several times a round has several columns."""
 
     revision: int
-    width: int
-    columns: dict[int, list[int]]
+    target_ids: tuple[int, ...]
     times: array[int] = field(default_factory=lambda: array("q"))
     flags: bytearray = field(default_factory=bytearray)
     flat: array[int] = field(default_factory=lambda: array("i"))
 
-    @classmethod
-    def of(cls, revision: int, target_ids: Sequence[int]) -> Block:
-        """An empty block; a target that is probed several times a round has several columns."""
-        columns: dict[int, list[int]] = {}
-        for i, target_id in enumerate(target_ids):
-            columns.setdefault(target_id, []).append(i)
-        return cls(revision, len(target_ids), columns)
+    def close(self) -> None:
+        """Nothing more will come: give back what was allocated for it."""
+        self.times, self.flags, self.flat = self.times[:], self.flags[:], self.flat[:]
 
 
 class Recent:
@@ -49,8 +46,10 @@ class Recent:
         """Take in one committed round of set `target_ids`."""
         blocks = self._blocks.setdefault(stored.agent_no, [])
         block = next((b for b in reversed(blocks) if b.revision == stored.revision), None)
-        if block is None:
-            block = Block.of(stored.revision, target_ids)
+        if block is None or stored.started_ms - block.times[0] >= BLOCK_MS:
+            if block is not None:
+                block.close()
+            block = Block(stored.revision, target_ids)
             blocks.append(block)
         block.times.append(stored.started_ms)
         block.flags.append(stored.flags)
@@ -66,19 +65,20 @@ class Recent:
     def pair(self, agent_no: int, target_id: int, since_ms: int) -> list[tuple[int, int, int]]:
         """[(started_ms, sample, flags)] of one pair since then, oldest first; late rounds stand where they belong."""
         found: list[tuple[int, int, int]] = []
+        columns: dict[int, list[int]] = {}
         for block in self._blocks.get(agent_no, ()):
-            for column in block.columns.get(target_id, ()):
-                values = block.flat[column :: block.width]
+            if block.revision not in columns:
+                columns[block.revision] = _columns(block.target_ids, target_id)
+            for column in columns[block.revision]:
+                values = block.flat[column :: len(block.target_ids)]
                 found.extend(zip(block.times, values, block.flags, strict=True))
         # By time alone: the samples of one round stay in the order they were sent in.
         return sorted((row for row in found if row[0] >= since_ms), key=lambda row: row[0])
 
     def trim(self, now_ms: int) -> None:
-        """Forget what is older than an hour."""
+        """Forget blocks in which all is older than an hour."""
         for agent_no, blocks in list(self._blocks.items()):
-            for block in blocks:
-                _trim_block(block, now_ms - KEEP_MS)
-            kept = [block for block in blocks if block.times]
+            kept = [block for block in blocks if max(block.times) >= now_ms - KEEP_MS]
             if kept:
                 self._blocks[agent_no] = kept
             else:
@@ -100,11 +100,9 @@ class Recent:
         return sum(len(block.flat) for blocks in self._blocks.values() for block in blocks)
 
 
-def _trim_block(block: Block, oldest_ms: int) -> None:
-    if not block.times or block.times[0] >= oldest_ms - SLACK_MS:
-        return
-    # Rows come nearly in time order; a late one behind the cut leaves with a later cut.
-    cut = next((i for i, t in enumerate(block.times) if t >= oldest_ms), len(block.times))
-    del block.times[:cut]
-    del block.flags[:cut]
-    del block.flat[: cut * block.width]
+def _columns(target_ids: tuple[int, ...], target_id: int) -> list[int]:
+    found, at = [], -1
+    for _ in range(target_ids.count(target_id)):
+        at = target_ids.index(target_id, at + 1)
+        found.append(at)
+    return found

@@ -236,6 +236,37 @@ class ChunkRow(SamplesBase, table=True):
     crc: int = _ms()
 
 
+class MinuteRollups(SamplesBase, table=True):
+    """The minutes of an hour (counted from 1970) of one agent and 32 targets, as `rollups.py` packs them."""
+
+    __tablename__ = "minute_rollups"
+    __table_args__ = (Index("ix_minute_rollups_hour", "hour"),)
+    agent_no: int = Field(primary_key=True)
+    shelf: int = Field(primary_key=True)
+    hour: int = Field(primary_key=True)
+    data: bytes = Field(sa_type=LargeBinary)
+
+
+class HourRollups(SamplesBase, table=True):
+    """The same for the hour as a whole."""
+
+    __tablename__ = "hour_rollups"
+    __table_args__ = (Index("ix_hour_rollups_hour", "hour"),)
+    agent_no: int = Field(primary_key=True)
+    shelf: int = Field(primary_key=True)
+    hour: int = Field(primary_key=True)
+    data: bytes = Field(sa_type=LargeBinary)
+
+
+class RolledHour(SamplesBase, table=True):
+    """How many rounds of an agent's hour are worked into its roll-ups."""
+
+    __tablename__ = "rolled_hours"
+    agent_no: int = Field(primary_key=True)
+    hour: int = Field(primary_key=True)
+    rounds: int
+
+
 class Epoch(SamplesBase, table=True):
     """How far the rounds of one run of an agent are committed; moves in the transaction of the rounds."""
 

@@ -14,11 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from . import pairs
+from . import pairs, rolling
 from .chunks import ChunkError
 from .compaction import HOUR_MS, Kept, chunks_of
 from .packing import unpack
+from .rolling import DueHour, RolledHour, Sets
+from .rollups import Rollup
 
+FLAG_DISTURBED = 1  # the agent itself was late or starved: no evidence against the network
+FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time stands in `started_ms`
+FLAG_LATE = 4  # it came long after it was measured: part of the history, never of the live picture
 # Connections that wait for the next read: opening one reads the schema anew, which costs more than a short read.
 SPARE_READERS = 4
 END_OF_TIME = 2**62
@@ -69,7 +74,7 @@ class Reads:
         with self._reader() as db:
             epochs = dict(db.execute("SELECT no, epoch FROM epochs").fetchall())
             for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs ORDER BY agent_no").fetchall():
-                for row in _rounds(db, agent_no, started_ms):
+                for row in _rounds(db, agent_no, started_ms, END_OF_TIME):
                     yield _stored(agent_no, epochs, row)
 
     def pair(
@@ -95,6 +100,27 @@ class Reads:
                 return None
             epochs = dict(db.execute("SELECT no, epoch FROM epochs WHERE no=?", (found[1],)).fetchall())
             return _stored(agent_no, epochs, found)
+
+    def minutes(self, agent_no: int, target_id: int, from_ms: int, to_ms: int) -> list[Rollup]:
+        """See RoundStore."""
+        with self._reader() as db:
+            return rolling.read(db, True, agent_no, target_id, from_ms, to_ms)
+
+    def hours(self, agent_no: int, target_id: int, from_ms: int, to_ms: int) -> list[Rollup]:
+        """See RoundStore."""
+        with self._reader() as db:
+            return rolling.read(db, False, agent_no, target_id, from_ms, to_ms)
+
+    def hours_due(self, before_ms: int) -> list[DueHour]:
+        """See RoundStore."""
+        with self._reader() as db:
+            return rolling.due(db, before_ms)
+
+    def work_out(self, due: DueHour, sets: Sets) -> RolledHour:
+        """See RoundStore."""
+        with self._reader() as db:
+            rows = _rounds(db, due.agent_no, due.hour * HOUR_MS, (due.hour + 1) * HOUR_MS)
+            return rolling.work_out(due, ((r[0], r[3], bool(r[4] & FLAG_DISTURBED), r[6]) for r in rows), sets)
 
     def facts(self) -> StoreFacts:
         """See RoundStore."""

@@ -11,16 +11,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from . import compaction, schema
+from . import compaction, rolling, schema
 from .compaction import Part
 from .packing import pack
-from .reads import Reads, StoredRound, StoreError, StoreFacts
+from .reads import FLAG_CLOCK, FLAG_DISTURBED, FLAG_LATE, Reads, StoredRound, StoreError, StoreFacts
+from .rolling import DueHour, RolledHour, Sets
+from .rollups import Rollup
 
-__all__ = ["FLAG_CLOCK", "FLAG_DISTURBED", "RoundStore", "SqliteRounds", "StoreError", "StoreFacts", "StoredRound"]
+__all__ = [
+    "FLAG_CLOCK",
+    "FLAG_DISTURBED",
+    "FLAG_LATE",
+    "RoundStore",
+    "SqliteRounds",
+    "StoreError",
+    "StoreFacts",
+    "StoredRound",
+]
 
-FLAG_DISTURBED = 1  # the agent itself was late or starved: no evidence against the network
-FLAG_LATE = 4  # it came long after it was measured: part of the history, never of the live picture
-FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time stands in `started_ms`
 # A deletion of this many rows takes about 10 ms; more would keep the writer from committing reports.
 DELETE_BATCH = 2_000
 DELETE_CHUNKS = 20
@@ -75,6 +83,24 @@ class RoundStore(Protocol):
 
         No read gives another answer for it. Raises StoreError and leaves nothing half done.
         """
+
+    def minutes(self, agent_no: int, target_id: int, from_ms: int, to_ms: int) -> list[Rollup]:
+        """Minutes of one pair that begin in [`from_ms`, `to_ms`), oldest first; of hours that are worked out."""
+
+    def hours(self, agent_no: int, target_id: int, from_ms: int, to_ms: int) -> list[Rollup]:
+        """The same in hours."""
+
+    def hours_due(self, before_ms: int) -> list[DueHour]:
+        """Hours that began before then, with rounds that are in no roll-up yet, oldest first."""
+
+    def work_out(self, due: DueHour, sets: Sets) -> RolledHour:
+        """Minutes and the whole of an hour, from all its rounds; `sets`: revision -> target id of each column."""
+
+    def save_rolled(self, rolled: RolledHour) -> None:
+        """Commit what was worked out, in the place of what was there. Raises StoreError."""
+
+    def drop_rolled(self, minutes_ms: int, hours_ms: int) -> int:
+        """Delete some roll-ups that began before these moments; returns how many rows, 0 when there are no more."""
 
     def drop_before(self, started_ms: int) -> int:
         """Delete up to DELETE_BATCH older rounds and some chunks that hold no younger one; returns how many rounds."""
@@ -157,6 +183,22 @@ class SqliteRounds(Reads):
         try:
             with _transaction(self._writer) as db:
                 return compaction.compact(db, part)
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+
+    def save_rolled(self, rolled: RolledHour) -> None:
+        """See RoundStore."""
+        try:
+            with _transaction(self._writer) as db:
+                rolling.save(db, rolled)
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+
+    def drop_rolled(self, minutes_ms: int, hours_ms: int) -> int:
+        """See RoundStore."""
+        try:
+            with _transaction(self._writer) as db:
+                return rolling.drop(db, minutes_ms, hours_ms)
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
 

@@ -69,6 +69,19 @@ def test_bench_ingest_in_small() -> None:
     assert json.loads((OUT / "ingest-50.json").read_text())["result"] == found
 
 
+@pytest.mark.e2e
+def test_bench_store_in_small() -> None:
+    """Few targets take more room per sample than many, and less than Prometheus' blocks all the same."""
+    lines = run("store", "--targets", "8")
+
+    assert lines.keys() == {"store"}
+    found = lines["store"]
+    assert 0.5 < found["bytes_per_sample"] < 2.5 < 3.9 < found["raw_bytes_per_sample"]
+    assert ("size_vs_prometheus" in found) == (find("promtool") is not None)
+    assert found.get("size_vs_prometheus", 0) < 1
+    assert json.loads((OUT / "store.json").read_text())["result"] == found
+
+
 def test_the_responder_answers_as_a_host_would() -> None:
     """Addresses swapped, type 0, and a checksum that is right wherever that of the request was."""
     message = bytes((8, 0, 0, 0)) + bytes(range(60))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from array import array
 from dataclasses import replace
 
@@ -75,6 +76,25 @@ def test_trimming_gives_memory_back() -> None:
         recent.trim(NOW + i * 5000)
 
     assert recent.samples <= 3 * (720 + 61)
+
+
+def test_a_sample_takes_little_more_than_its_four_bytes() -> None:
+    """Exact values of the last hour: at most 4.2 bytes each, at any moment of the hours after the first."""
+    recent, ids, samples = Recent(), tuple(range(1000)), array("i", range(1000))
+    tracemalloc.start()
+    try:
+        before, most = tracemalloc.get_traced_memory()[0], 0.0
+        for i in range(1500):
+            recent.add(replace(stored(NOW + i * 5000, 1), samples=samples), ids)
+            if i % 60 == 0:
+                recent.trim(NOW + i * 5000)
+            if i >= 700:
+                most = max(most, (tracemalloc.get_traced_memory()[0] - before) / recent.samples)
+    finally:
+        tracemalloc.stop()
+
+    assert recent.samples >= 720_000
+    assert most <= 4.2
 
 
 @pytest.fixture
