@@ -56,6 +56,7 @@ def _answer(services: Services, message: Json) -> Json:
 
 def live(config: Path, store: type[SqliteRounds], line: socket.socket) -> None:
     """The child: answer until the other side hangs up, then end as a server does that is stopped."""
+    assert "SqliteRounds" in vars(bundle), "the store has another name now; give it to the child here"
     vars(bundle)["SqliteRounds"] = store
     services = bundle.open_services(load(config))
     committer = threading.Thread(target=services.ingest.run, daemon=True)
