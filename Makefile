@@ -48,7 +48,7 @@ bench-accuracy: ## (root, Linux) how far reported times are from the kernel's ow
 	@exec $(BIN)/python -m tests.bench.accuracy $(if $(QUICK),--quick)
 
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
-	$(SETUP) python test
+	$(SETUP) python test frontend
 	@exec $(BIN)/python -m tests.faults $(FAULTS) $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(DOCS),--docs)
 
 format: ## rewrite the sources in the house format
