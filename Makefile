@@ -4,7 +4,7 @@
 # chance; write docs/faults.md), TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab picture test check bench-probe bench-accuracy faults format frontend lock dist clean
+.PHONY: help run lab picture test check bench-probe bench-accuracy bench-ingest faults format frontend lock dist clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -46,6 +46,10 @@ bench-probe: ## (root, Linux) processor time, false loss and memory of the agent
 bench-accuracy: ## (root, Linux) how far reported times are from the kernel's own, beside fping, ping and icmplib
 	$(SETUP) python test peers
 	@exec $(BIN)/python -m tests.bench.accuracy $(if $(QUICK),--quick)
+
+bench-ingest: ## what a million samples cost the server, Prometheus and RRD files (QUICK=1: in a minute)
+	$(SETUP) python test peers
+	@exec $(BIN)/python -m tests.bench.ingest $(if $(QUICK),--quick)
 
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
 	$(SETUP) python test frontend

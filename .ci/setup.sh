@@ -122,7 +122,7 @@ step_system() {
 }
 
 # Unpacked only: installing the exporters would leave two daemons running on this machine.
-PEERS="fping iputils-ping prometheus-smokeping-prober prometheus-blackbox-exporter"
+PEERS="fping iputils-ping prometheus-smokeping-prober prometheus-blackbox-exporter prometheus rrdtool rrdcached librrd8 libdbi1 libwrap0"
 step_peers() {
     [ "$(cat build/peers/.done 2>/dev/null)" != "$PEERS" ] || return 0
     if ! command -v apt-get >/dev/null; then

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -26,6 +27,7 @@ from .config import Config
 from .services.bundle import Services, open_services
 from .services.clock import Clock
 from .services.passphrases import secret_file
+from .store.lock import held
 
 log = logging.getLogger("pingmon")
 # design.md: agents are dropped after 30 s of silence; a stall of the server of 15 s drops nobody.
@@ -125,6 +127,7 @@ class Application:
     def stop(self, committer: threading.Thread) -> None:
         """Commit what waits, then let go of the databases."""
         self.jobs.stop()
+        self.services.ingest.beat()  # up to this moment, says the ledger
         self.services.ingest.stop()
         committer.join(STOP_PATIENCE_S)
         self.services.registry.flush_seen()
@@ -137,12 +140,18 @@ def create_app(config: Config, clock: Clock | None = None) -> Application:
 
 
 def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT. Raises TlsError, SchemaError, PepperError or OSError when it cannot start."""
+    """Run until SIGTERM or SIGINT. Raises TlsError, SchemaError, PepperError, LockError, OSError."""
     certificate, key = Path(config.tls.certificate), Path(config.tls.key)
     chain = tls.check_pair(certificate, key)
     context = tls.server_context(certificate, key, config.tls.minimum_version)
+    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with held(config.data_dir):
+        _serve(config, context, chain.not_after)
+
+
+def _serve(config: Config, context: ssl.SSLContext, not_after: float) -> None:
     application = create_app(config)
-    application.not_after = chain.not_after
+    application.not_after = not_after
     server = concurrency.Server(application.flask, config.server.listen, config.server.port, context)
     application.bad_connections = lambda: server.bad_connections
     rounds = application.services.warm_up()

@@ -19,12 +19,13 @@ from .config import Config, listen_address
 from .delivery import Delivery
 from .engine import EchoEngine
 from .icmp import NoPermissionError
+from .journal import Journal, JournalCounts
 from .log import say
 from .metrics import Facts, Metrics, MetricsServer, build_labels, error_reasons
 from .pairs import Pairs
 from .policy import policy_of
 from .resolve import Resolver, literal
-from .ring import MAX_SAMPLES, Ring
+from .ring import Ring
 from .rounds import Rounds
 from .schedule import Schedule, Tick
 from .session import SessionState
@@ -34,6 +35,7 @@ from .wire.contract import Handshake, Outcome
 
 _log = logging.getLogger(__name__)
 FLUSH_S = 0.8
+SAMPLE_BYTES = 4
 EXIT_OK, EXIT_FAILED, EXIT_UNAPPROVED = 0, 1, 3
 _UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - replaced by the address of the connection at each handshake
 
@@ -53,10 +55,13 @@ class Agent:
     """All parts of a running agent. `run` returns the exit code of the process."""
 
     def __init__(self, config: Config) -> None:
+        """Raises BusyError if another agent keeps its rounds where this one is to keep them."""
         self._config, self._exit_code = config, EXIT_OK
         self._stop = threading.Event()
         self._engine: EchoEngine | None = None
-        self._ring = Ring(boot_time)
+        self._journal = _journal(config)
+        self._room = config.agent.buffer_mib * 2**20 // SAMPLE_BYTES
+        self._ring = Ring(boot_time, max_samples=self._room, journal=self._journal)
         self._resolver = Resolver()
         self._schedule = Schedule(config.agent.hostname, boot_time)
         self._pairs = Pairs(config.agent.hostname)
@@ -71,7 +76,7 @@ class Agent:
             timeout_s=config.probe.timeout_ms / 1000,
             window_s=config.probe.window_ms / 1000,
         )
-        self._delivery = Delivery(self._ring, _identity(config), self._schedule.offer, self._refuses)
+        self._delivery = Delivery(self._ring, _identity(config), self._schedule.offer, self._refuses, _wall_ms)
         self._uplink = Uplink(
             config.server, self._delivery, start_spread_s=config.agent.start_spread_s, on_answer=self._on_answer
         )
@@ -98,6 +103,7 @@ class Agent:
         if pages is not None:
             pages.stop()
         engine.close()
+        self._ring.close()
         _log.info(say("agent stopped", rounds=self._rounds.counts.done, undelivered=self._ring.waiting()))
         return self._exit_code
 
@@ -162,10 +168,19 @@ class Agent:
             "unresolved": self._rounds.unresolved,
             "rounds": self._rounds.counts.done,
             "undelivered_results": self._ring.waiting(),
+            "buffer": self._buffer(),
         }
 
+    def _buffer(self) -> str:
+        files = self._journal
+        if files is None:
+            return "memory"
+        if not files.healthy:
+            return f"memory only, {files.directory} cannot be written: {files.reason}"
+        return f"{files.directory}, {files.size / 2**20:.1f} of {files.max_bytes // 2**20} MiB"
+
     def _values(self) -> dict[str, float | dict[tuple[str, ...], float]]:
-        values = {**self._probe_values(), **self._uplink_values()}
+        values = {**self._probe_values(), **self._uplink_values(), **self._spool_values()}
         return {f"pingmon_agent_{name}": value for name, value in values.items()}
 
     def _probe_values(self) -> dict[str, float | dict[tuple[str, ...], float]]:
@@ -216,14 +231,36 @@ class Agent:
             "server_connect_failures_total": uplink.failures,
             "reports_total": delivered.reports,
             "reports_refused_total": {(code,): n for code, n in list(delivered.refused.items())},
-            "spool_results": self._ring.waiting(),
-            "spool_limit_results": MAX_SAMPLES,
-            "spool_dropped_total": self._ring.dropped,
             "bugs_total": uplink.faults + self._rounds.counts.faults,
         }
         if uplink.certificate_expires:
             values["tls_certificate_not_after_timestamp_seconds"] = {("server",): uplink.certificate_expires}
         return values
+
+    def _spool_values(self) -> dict[str, float | dict[tuple[str, ...], float]]:
+        files = self._journal
+        counts = files.counts if files is not None else JournalCounts()
+        return {
+            "spool_results": self._ring.waiting(),
+            "spool_limit_results": self._room,
+            "spool_dropped_total": self._ring.dropped,
+            "spool_degraded": float(files is not None and not files.healthy),
+            "spool_size_bytes": files.size if files is not None else 0,
+            "spool_limit_bytes": files.max_bytes if files is not None else 0,
+            "spool_write_failures_total": counts.failures,
+            "spool_damaged_total": {("block",): counts.damaged, ("file",): counts.set_aside},
+        }
+
+
+def _journal(config: Config) -> Journal | None:
+    directory = config.agent.directory
+    if directory is None:
+        return None
+    return Journal(directory, config.agent.buffer_mib * 2**20, durable=config.agent.buffer == "disk")
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _identity(config: Config) -> Handshake:

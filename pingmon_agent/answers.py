@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from .ring import Limits
 from .session import SessionState
@@ -47,6 +48,19 @@ class Answer:
     spread_s: float = 0.0
     code: str = ""
     message: str = ""
+
+    @classmethod
+    def of(cls, state: SessionState, word: State, body: Mapping[str, Any]) -> Answer:
+        """Read the server's `body`, which says `word`; it leaves the session in `state`."""
+        code = str(body.get("code", "")) if word is State.ERROR else ""
+        return cls(
+            state=state,
+            patience=patience_for(word, code),
+            retry_after_s=seconds(body.get("retry_after_s"), 3600.0),
+            spread_s=spread(body.get("limits")) if word is State.APPROVED else 0.0,
+            code=code,
+            message=str(body.get("message") or body.get("reason") or "")[:500],
+        )
 
 
 def patience_for(word: State, code: str) -> Patience:

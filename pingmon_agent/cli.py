@@ -20,6 +20,7 @@ from .agent import EXIT_FAILED, EXIT_OK, Agent, version
 from .config import ConfigError
 from .engine import EchoEngine
 from .icmp import NoPermissionError
+from .journal import BusyError
 from .plan import Plan, Probed
 from .policy import PolicyError, policy_of
 from .resolve import Resolver
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, PolicyError) as err:
         print(f"pingmon-agent: {err}", file=sys.stderr)
         return EXIT_CONFIG
-    except (NoPermissionError, tls.ConnectError) as err:
+    except (BusyError, NoPermissionError, tls.ConnectError) as err:
         print(f"pingmon-agent: {err}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:

@@ -21,6 +21,8 @@ DEFAULT_PATH = Path("/etc/pingmon/agent.toml")
 ENV_PREFIX = "PINGMON_AGENT_"
 DEFAULT_PORT = 8443
 LOG_LEVELS = ("debug", "info", "warning", "error")
+BUFFERS = ("auto", "memory", "tmpfs", "disk")
+RUNTIME_DIR, STATE_DIR = Path("/run/pingmon-agent"), Path("/var/lib/pingmon-agent")
 
 
 class ConfigError(Exception):
@@ -48,12 +50,27 @@ class Server:
 
 @dataclass(frozen=True, kw_only=True)
 class Agent:
-    """Who this agent says it is. `start_spread_s`: wait a random time up to this before the first connect."""
+    """Who this agent is, and where it keeps rounds. `start_spread_s`: wait up to this before connecting."""
 
     hostname: str = ""
     ip_address: str = ""
     exit_when_unapproved: bool = False
     start_spread_s: float = 0.0
+    buffer: str = "auto"
+    buffer_dir: str = ""
+    buffer_mib: int = 32
+
+    @property
+    def directory(self) -> Path | None:
+        """Where rounds are kept on file; None for in memory only. `auto` takes files where somebody made a place."""
+        if self.buffer == "memory":
+            return None
+        if self.buffer_dir:
+            return Path(self.buffer_dir)
+        if self.buffer == "disk":
+            return STATE_DIR
+        made = RUNTIME_DIR.is_dir() and os.access(RUNTIME_DIR, os.W_OK | os.X_OK)
+        return RUNTIME_DIR if made or self.buffer == "tmpfs" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +254,18 @@ def _check_agent(agent: Agent) -> Agent:
         raise ConfigError(f"agent.ip_address is {agent.ip_address!r}: {err.message}") from None
     spread = agent.start_spread_s
     _require(0 <= spread <= 300, f"agent.start_spread_s is {spread}; it must lie between 0 and 300 seconds")
+    _check_buffer(agent)
     return dataclasses.replace(agent, hostname=name, ip_address=address)
+
+
+def _check_buffer(agent: Agent) -> None:
+    _require(agent.buffer in BUFFERS, f"agent.buffer is {agent.buffer!r}; allowed are {', '.join(BUFFERS)}")
+    mib = agent.buffer_mib
+    _require(1 <= mib <= 1024, f"agent.buffer_mib is {mib}; it must lie between 1 and 1024")
+    where, kind = agent.buffer_dir, agent.buffer
+    _require(not where or Path(where).is_absolute(), f"agent.buffer_dir is {where!r}; write an absolute path")
+    alone = bool(where) and kind == "memory"
+    _require(not alone, 'agent.buffer_dir is set, but agent.buffer is "memory"; set one of the two only')
 
 
 def _check_probe(probe: Probe) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .answers import Answer, granted, patience_for, seconds, spread
+from .answers import Answer, granted, seconds
 from .log import say
 from .ring import Limits, Ring
 from .session import Session, SessionEvent, SessionState
@@ -22,25 +22,12 @@ from .wire.contract import ErrorCode, Handshake, Report, Round, State, TargetSet
 Json = dict[str, Any]
 _log = logging.getLogger(__name__)
 
-WAIT_S = 60.0  # pending, hold: ask again after this, +-50 %
 ERROR_RETRY_S = 5.0
-MAX_SPREAD_S = 300.0
 _WAITING = (SessionState.PENDING, SessionState.HOLD)
 
-
 # Codes that say "not with these rounds": the report is cut in half until the guilty round stands alone and is given up.
-_ROUNDS_AT_FAULT = {
-    ErrorCode.TOO_LARGE,
-    ErrorCode.BATCH,
-    ErrorCode.TARGET,
-    ErrorCode.TIME,
-    ErrorCode.MALFORMED,
-}
-_WORDS = {
-    State.PENDING: SessionEvent.PENDING,
-    State.HOLD: SessionEvent.HOLD,
-    State.APPROVED: SessionEvent.APPROVED,
-}
+_ROUNDS_AT_FAULT = {ErrorCode.TOO_LARGE, ErrorCode.BATCH, ErrorCode.TARGET, ErrorCode.TIME, ErrorCode.MALFORMED}
+_WORDS = {State.PENDING: SessionEvent.PENDING, State.HOLD: SessionEvent.HOLD, State.APPROVED: SessionEvent.APPROVED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +58,18 @@ class Delivery:
         identity: Handshake,
         on_targets: Callable[[TargetSet], None],
         refuses: Callable[[str], str | None] = lambda _address: None,
+        wall_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`refuses`: why this host does not ping an address, as an error code, or None; names are judged later."""
+        """`refuses`: why this host does not ping an address, as an error code, or None; names are judged later.
+
+        `wall_ms`: this host's wall clock, by which the server learns how far off it is; None: not said.
+        """
         self._ring, self._identity, self._on_targets, self._refuses = ring, identity, on_targets, refuses
+        self._wall_ms = wall_ms
         self._session = Session()
         self._limits = self._allowed = Limits()
-        self._cursor = 0  # the server has everything up to here
+        self._epoch, self._greeted = ring.epoch, ""  # what is reported, and what the server was told
+        self._cursor = 0  # the server has everything of that epoch up to here
         self._given_up, self._reason = 0, ""  # rounds up to here were refused for good
         self._in_flight: tuple[int, Report] | None = None
         self._token = 0
@@ -110,17 +103,25 @@ class Delivery:
         """Token of the report that waits for its acknowledgement."""
         return self._in_flight[0] if self._in_flight else None
 
+    @property
+    def must_greet(self) -> bool:
+        """True once the ring goes on with another epoch than the handshake named: shake hands again, on this line."""
+        return self.state is SessionState.APPROVED and self._ring.epoch != self._greeted
+
     # -- session --
 
     def greet(self, ip_address: str = "") -> Json:
         """The payload of `handshake` on an open connection; `ip_address` fills in where none is configured."""
         self._session.apply(SessionEvent.GREET)
         self._in_flight = None
+        self._greeted, last_seq = self._ring.standing()
+        self._follow(self._greeted)
         message = dataclasses.replace(
             self._identity,
             ip_address=ip_address or self._identity.ip_address,
-            epoch=self._ring.epoch,
-            next_seq=self._ring.last_seq + 1,
+            epoch=self._greeted,
+            next_seq=last_seq + 1,
+            sent_ms=self._wall_ms(),
         )
         return codec.encode_handshake(message)
 
@@ -135,18 +136,7 @@ class Delivery:
         if event is not SessionEvent.APPROVED:
             self._in_flight = None
         self._session.apply(event)
-        return self._answer(word, body)
-
-    def _answer(self, word: State, body: Mapping[str, Any]) -> Answer:
-        code = str(body.get("code", "")) if word is State.ERROR else ""
-        return Answer(
-            state=self.state,
-            patience=patience_for(word, code),
-            retry_after_s=seconds(body.get("retry_after_s"), 3600.0),
-            spread_s=spread(body.get("limits")) if word is State.APPROVED else 0.0,
-            code=code,
-            message=str(body.get("message") or body.get("reason") or "")[:500],
-        )
+        return Answer.of(self.state, word, body)
 
     def _approve(self, body: Mapping[str, Any]) -> None:
         upto, agent_id, revision = body.get("upto"), body.get("agent_id"), body.get("targets_rev")
@@ -159,20 +149,28 @@ class Delivery:
         self._ring.belong_to(agent_id)
         self._promised_rev = revision if type(revision) is int else -1
         self._limits = self._allowed = granted(body.get("limits"))
-        self._move_to(upto)
+        self._move_to(self._greeted, upto)
 
-    def _move_to(self, upto: int) -> None:
-        if upto > self._ring.last_seq:
+    def _move_to(self, epoch: str, upto: int) -> None:
+        """The server has rounds of `epoch` up to `upto`; that may be all, and then the ring offers its next epoch."""
+        offered, last_seq = self._ring.standing()
+        if epoch == offered and upto > last_seq:
             # Numbers that we have not given yet are taken (a restored snapshot of this host): never re-use them.
             _log.warning(say("the server knows more rounds than this agent; new epoch", upto=upto))
             self._ring.new_epoch()
-            upto, self._given_up, self._in_flight = 0, 0, None
-        self._cursor = upto
-        self._ring.ack(upto)
+        else:
+            self._cursor = upto if epoch == self._epoch else self._cursor
+            self._ring.ack(upto, epoch)
+        self._follow(self._ring.epoch)
+
+    def _follow(self, epoch: str) -> None:
+        if epoch != self._epoch:
+            self._epoch, self._cursor, self._given_up, self._in_flight = epoch, 0, 0, None
 
     def lost(self) -> None:
-        """The connection is gone: what was in flight counts as not sent."""
+        """The connection is gone: what was in flight counts as not sent, and the next server may be a restored one."""
         self._in_flight = None
+        self._ring.offer_again()
         if self.state not in (SessionState.OFFLINE, SessionState.STOPPED):
             self._session.apply(SessionEvent.LOST)
 
@@ -209,11 +207,12 @@ class Delivery:
         """The next report to emit, or None: not approved, one in flight, told to wait, or nothing to say."""
         if self.state is not SessionState.APPROVED or self._in_flight or now < self._not_before:
             return None
-        done = max(self._cursor, self._given_up)
-        rounds = self._ring.after(done, self._allowed)
-        if not rounds:
+        self._follow(self._ring.epoch)
+        rounds = self._ring.after(max(self._cursor, self._given_up), self._allowed)
+        if not rounds or rounds[0].epoch != self._epoch:
             return None
-        report = Report(epoch=self._ring.epoch, rounds=tuple(rounds), gap=self._gap(rounds[0]))
+        gap, sent_ms = self._gap(rounds[0]), self._wall_ms()
+        report = Report(epoch=self._epoch, rounds=tuple(rounds), gap=gap, sent_ms=sent_ms)
         self._token += 1
         self._in_flight = (self._token, report)
         return Outgoing(token=self._token, payload=codec.encode_report(report))
@@ -221,7 +220,7 @@ class Delivery:
     def _gap(self, first: Round) -> tuple[int, int, str] | None:
         if first.seq == self._cursor + 1:
             return None
-        reason = self._reason if first.seq - 1 == self._given_up else "expired"
+        reason = self._reason if first.seq - 1 == self._given_up else self._ring.why_missing(first.seq)
         return self._cursor + 1, first.seq - 1, reason
 
     def ready_in(self, now: float) -> float | None:
@@ -244,11 +243,11 @@ class Delivery:
         if not good:
             # Whatever is wrong with the two of us, asking again at full speed will not mend it.
             self._not_before = max(self._not_before, now + ERROR_RETRY_S)
-        return good
+        return good and not self.must_greet
 
     def _committed(self, report: Report, body: Mapping[str, Any]) -> bool:
-        upto = body.get("upto")
-        if type(upto) is not int or upto < 0 or upto > self._ring.last_seq:
+        upto, (epoch, last_seq) = body.get("upto"), self._ring.standing()
+        if type(upto) is not int or upto < 0 or (epoch == report.epoch and upto > last_seq):
             self.counts.nonsense += 1
             return False
         if report.gap is not None:
@@ -256,10 +255,9 @@ class Delivery:
             _log.warning(say("rounds given up", first=report.gap[0], last=report.gap[1], reason=report.gap[2]))
         self.counts.reports += 1
         self.counts.rounds += len(report.rounds)
-        self._move_to(upto)
-        self._allowed = dataclasses.replace(
-            self._allowed, rounds=min(self._limits.rounds, max(1, self._allowed.rounds) * 2)
-        )
+        self._move_to(report.epoch, upto)
+        rounds = min(self._limits.rounds, max(1, self._allowed.rounds) * 2)
+        self._allowed = dataclasses.replace(self._allowed, rounds=rounds)
         return True
 
     def _refused(self, report: Report, body: Mapping[str, Any], now: float) -> bool:
@@ -268,7 +266,7 @@ class Delivery:
         told = seconds(body.get("retry_after_s"), 3600.0)
         self._not_before = now + told
         if code == ErrorCode.SEQ_GAP:
-            return self._rewind(body.get("expected"), now)
+            return self._rewind(report.epoch, body.get("expected"), now)
         if code in _ROUNDS_AT_FAULT:
             self._halve(report, code)
             return True
@@ -279,14 +277,14 @@ class Delivery:
         self._not_before = now + (told or ERROR_RETRY_S)
         return True
 
-    def _rewind(self, expected: object, now: float) -> bool:
+    def _rewind(self, epoch: str, expected: object, now: float) -> bool:
         if type(expected) is not int or expected < 1:
             self.counts.nonsense += 1
             return False
         if expected - 1 == self._cursor:
             # It wants what we just sent (a gap it does not accept): not again at once, or the two would spin.
             self._not_before = max(self._not_before, now + ERROR_RETRY_S)
-        self._move_to(expected - 1)
+        self._move_to(epoch, expected - 1)
         return True
 
     def _halve(self, report: Report, code: str) -> None:

@@ -50,6 +50,7 @@ def findings(path: Path) -> Iterator[Finding]:
         yield from _files(config)
         yield _server(config)
         yield _metrics(config)
+        yield _buffer_files(config)
     yield from _icmp()
 
 
@@ -82,6 +83,25 @@ def _metrics(config: Config) -> Finding:
         mend = f"{error.strerror}; stop what holds it (an agent that runs here, perhaps) or set another metrics.listen"
         return Finding(f"metrics.listen {config.metrics.listen}", False, mend)
     return Finding(f"metrics.listen {config.metrics.listen} is free", True)
+
+
+def _buffer_files(config: Config) -> Finding:
+    """Where rounds are kept: is it there, may it be written, does the maximum fit."""
+    place, room = config.agent.directory, config.agent.buffer_mib * 2**20
+    if place is None:
+        return Finding("rounds are kept in memory, and are lost when the agent ends", True)
+    seat = place if place.is_dir() else place.parent
+    if not os.access(seat, os.W_OK | os.X_OK):
+        mend = (
+            f"create it for user {os.geteuid()} on a file system that can be written, or set another agent.buffer_dir"
+        )
+        return Finding(f"rounds are kept in {place}, which cannot be written", False, mend)
+    size = sum(file.stat().st_size for file in place.glob("*.ring*"))
+    free = os.statvfs(seat)
+    left = free.f_bavail * free.f_frsize
+    mend = f"{left // 2**20} MiB are free there; make room, or set a lower agent.buffer_mib"
+    what = f"rounds are kept in {place}, {size / 2**20:.1f} of {room // 2**20} MiB"
+    return Finding(what, size + left >= room, mend)
 
 
 def _icmp() -> Iterator[Finding]:

@@ -30,6 +30,7 @@ ANSWER_TIMEOUT_S = 15.0
 ACK_TIMEOUT_S = 20.0
 TARGETS_WAIT_S = 30.0  # approved, but the promised target set has not come: begin anew
 _HOUR_S = 3600.0
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.005, 60.0
 
 
 @dataclass
@@ -67,6 +68,7 @@ class _Visit:
     early: list[Message] = field(default_factory=list)
     last: Answer | None = None
     ended: str = ""
+    turns: int = 0  # of the epoch, without a report between
 
 
 class Uplink:
@@ -194,6 +196,11 @@ class Uplink:
         visit.timers = _Timers(answer_by=time.monotonic() + ANSWER_TIMEOUT_S)
         visit.link.emit(EVENT_HANDSHAKE, self._delivery.greet(visit.ip_address), "answer")
 
+    def _pause_between_epochs(self, visit: _Visit) -> float:
+        """Next to nothing, but growing while no report comes through: a server in confusion must not be flooded."""
+        visit.turns += 1
+        return float(min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2**visit.turns))
+
     def _handle(self, visit: _Visit, message: Message) -> None:
         if message.kind in ("answer", "push"):
             self._hear(visit, message.body)
@@ -244,6 +251,8 @@ class Uplink:
             visit.timers.ack_by = None
         if not self._delivery.on_ack(message.token, message.body, time.monotonic()):
             self._greet(visit)
+        else:
+            visit.turns = 0
 
     def _tick(self, visit: _Visit, now: float) -> None:
         timers = visit.timers
@@ -255,6 +264,8 @@ class Uplink:
             visit.ended = "the promised targets did not come in time"
         elif timers.ask_at is not None and now >= timers.ask_at:
             self._greet(visit)
+        elif self._delivery.must_greet:
+            timers.ask_at = timers.ask_at or now + self._pause_between_epochs(visit)
         elif (report := self._delivery.next_report(now)) is not None:
             timers.ack_by = now + ACK_TIMEOUT_S
             visit.link.emit(EVENT_DATA, report.payload, "ack", report.token)

@@ -130,6 +130,8 @@ class AgentSocket:
             self._leave(session)
         session.agent_no, session.epoch, session.legacy = greeting.agent_no, hello.epoch, hello.legacy
         self._take_over(session, greeting.agent_no)
+        if hello.sent_ms is not None:
+            self._services.clocks.heard(greeting.agent_no, hello.sent_ms)
         answer = self._reply(session)
         log.info("agent connected agent=%s from=%s state=%s", hello.hostname, session.observed_ip, answer["state"])
         self._server.start_background_task(self._after_handshake, session)

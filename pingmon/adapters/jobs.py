@@ -1,4 +1,4 @@
-"""What happens by the clock (APScheduler): retention and small bookkeeping. Static jobs, so no job store."""
+"""What happens by the clock (APScheduler): compaction, retention, bookkeeping. Static jobs, so no job store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pingmon.services.bundle import Services
 
 log = logging.getLogger("pingmon.jobs")
 RETENTION_EVERY_S = 300
+COMPACTION_EVERY_S = 300
 SEEN_EVERY_S = 60
+LOOK_EVERY_S = 5
 
 
 class Jobs:
@@ -25,7 +27,9 @@ class Jobs:
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 60}
         )
         self._scheduler.add_job(services.retention.run, "interval", seconds=RETENTION_EVERY_S, id="retention")
+        self._scheduler.add_job(services.compaction.run, "interval", seconds=COMPACTION_EVERY_S, id="compaction")
         self._scheduler.add_job(services.registry.flush_seen, "interval", seconds=SEEN_EVERY_S, id="seen")
+        self._scheduler.add_job(services.look, "interval", seconds=LOOK_EVERY_S, id="look")
         self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 
     def start(self) -> None:

@@ -20,8 +20,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from pingmon.concurrency import mode, run_blocking
 from pingmon.services.bundle import Services
-from pingmon.services.ingest import MAX_WAITING_SAMPLES
+from pingmon.services.errors import Unavailable
+from pingmon.services.health import DIRECTORY, SAMPLES
+from pingmon.services.pressure import MAX_WAITING_SAMPLES
 from pingmon.store.rounds import StoreError
+from pingmon.store.slots import HOUR_MS
 from pingmon_agent.wire.contract import ErrorCode, State
 
 STATES = (State.PENDING, State.APPROVED, State.HOLD, State.BLACKLISTED)
@@ -76,35 +79,74 @@ class ServerCollector:
             "Start of the newest round received from the agent.",
             labels=["agent"],
         )
+        offsets = GaugeMetricFamily(
+            "pingmon_server_agent_clock_offset_seconds",
+            "The agent's clock minus the server's, as far as the way lets one tell.",
+            labels=["agent"],
+        )
         for agent in self._services.grid.layout.agents:
+            offset_ms = self._services.clocks.offset_ms(agent.no)
+            if offset_ms is not None:
+                offsets.add_metric([agent.hostname], offset_ms / 1000)
             connected.add_metric([agent.hostname], agent.no in registry.connected)
             newest.add_metric([agent.hostname], self._services.recent.newest_ms(agent.no) / 1000)
         yield connected
         yield newest
+        yield offsets
+        yield from self._completeness()
         pairs = sum(len(set(s.target_ids)) for s in registry.snapshot.sets.values())
         yield _gauge("pairs", "Number of configured source and target pairs.", pairs)
         yield _gauge("targets", "Number of targets.", len(registry.targets()))
         revision = registry.snapshot.revision
         yield _gauge("config_generation", "Revision of agents and targets that is in force.", revision)
 
+    def _completeness(self) -> Iterator[Metric]:
+        expected = GaugeMetricFamily(
+            "pingmon_server_agent_rounds_expected", "Rounds that were due in the last hour.", labels=["agent"]
+        )
+        missing = GaugeMetricFamily(
+            "pingmon_server_agent_rounds_missing", "Rounds of the last hour that are not there.",
+            labels=["agent", "reason"],
+        )  # fmt: skip
+        views = self._services.grid.layout.agents
+        try:
+            totals = self._services.completeness.totals(views, HOUR_MS)
+        except Unavailable:
+            return  # storage_errors_total and readiness tell; a scrape must not fail because of it
+        for view in views:
+            expected.add_metric([view.hostname], totals[view.no].expected)
+            for reason, rounds in totals[view.no].reasons.items():
+                missing.add_metric([view.hostname, reason], rounds)
+        yield expected
+        yield missing
+
     def _ingest(self) -> Iterator[Metric]:
-        counters = self._services.ingest.counters
+        counters, pressure = self._services.ingest.counters, self._services.ingest.pressure
         yield _counter("results_received", "Samples accepted from agents and committed.", counters.samples)
         yield _counter("rounds_duplicate", "Rounds received again and left out.", counters.duplicates)
+        yield _counter("rounds_late", "Rounds that came late: stored, never shown as live.", counters.late)
         rejected = CounterMetricFamily(
             "pingmon_server_results_rejected", "Messages and samples refused, by code.", labels=["reason"]
         )
         for code in ErrorCode:
             rejected.add_metric([code], counters.rejected.get(code, 0))
         yield rejected
-        yield _gauge("ingest_queue_results", "Samples waiting to be stored.", self._services.ingest.waiting_samples)
+        yield _gauge("ingest_queue_results", "Samples waiting to be stored.", pressure.waiting_samples)
         yield _gauge("ingest_queue_limit_results", "Capacity of the ingest queue.", MAX_WAITING_SAMPLES)
+        yield _gauge("ingest_queue_seconds", "Seconds of work that wait in it.", pressure.work_s)
         yield _counter("storage_commits", "Group commits of samples.", counters.commits)
         yield _counter("storage_write_seconds", "Time spent in these commits.", counters.commit_seconds)
         yield _counter("storage_errors", "Commits of samples that failed.", counters.errors)
         yield _gauge("recent_results", "Samples of the last hour held in memory.", self._services.recent.samples)
 
     def _storage(self) -> Iterator[Metric]:
+        degraded = GaugeMetricFamily(
+            "pingmon_server_storage_degraded", "Whether this database cannot be written.", labels=["database"]
+        )
+        failing = {trouble.database for trouble in self._services.health.troubles()}
+        for database in (SAMPLES, DIRECTORY):
+            degraded.add_metric([database], database in failing)
+        yield degraded
         try:
             facts = run_blocking(self._services.rounds.facts)
         except StoreError:
@@ -159,6 +201,8 @@ def blueprint(services: Services, outside: Outside, may_read: Callable[[], bool]
             run_blocking(services.rounds.check)
         except StoreError as error:
             return _text(f"the sample database cannot be read: {error}\n", 503)
+        if (sentence := services.health.sentence) is not None:
+            return _text(f"{sentence}\n", 503)
         return _text("pingmon server is ready\n", 200)
 
     return pages

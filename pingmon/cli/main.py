@@ -12,11 +12,11 @@ from pingmon.config import ConfigError
 from pingmon.services.errors import Refused
 from pingmon.store.directory import DirectoryError
 
-from . import agents, configuration, db, demo, passphrases, pki, serve, targets, users
+from . import agents, backup, configuration, db, demo, history, passphrases, pki, serve, targets, users
 from .common import CommandError
 
 EX_CONFIG = 78
-NOUNS = (serve, demo, agents, targets, passphrases, users, pki, configuration, db)
+NOUNS = (serve, demo, agents, targets, history, passphrases, users, pki, configuration, db, backup)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pingmon import config as settings
 from pingmon.services.passphrases import PepperError
+from pingmon.store.lock import LockError
 from pingmon.store.schema import SchemaError
 from pingmon.tls import TlsError
 
@@ -37,7 +38,7 @@ def _serve(args: argparse.Namespace) -> int:
         serve(config)
     except TlsError as error:
         raise CommandError(str(error), EX_CONFIG) from error
-    except (SchemaError, PepperError) as error:
+    except (SchemaError, PepperError, LockError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(_sentence(error, config)) from error

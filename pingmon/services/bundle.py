@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from pingmon.config import Config
 from pingmon.store.accounts import Accounts
 from pingmon.store.directory import Directory
-from pingmon.store.rounds import SqliteRounds
+from pingmon.store.ledger import LedgerFile
+from pingmon.store.rounds import SqliteRounds, StoredRound
 
+from .book import Book
 from .cells import WINDOW, Thresholds
 from .clock import Clock, SystemClock
+from .clocks import Clocks
+from .compaction import Compaction
+from .completeness import Completeness
 from .enrolment import Enrolment
 from .grid import Grid
+from .health import Health
 from .history import History
 from .ingest import Ingest
 from .legacy import LegacyIngest
 from .passphrases import Pepper
+from .past import Past
 from .recent import KEEP_MS, Recent
 from .registry import Registry
 from .retention import Retention
@@ -38,27 +46,48 @@ class Services:
     ingest: Ingest
     legacy: LegacyIngest
     history: History
+    past: Past
+    compaction: Compaction
     retention: Retention
+    health: Health
+    clocks: Clocks
+    completeness: Completeness
 
     def warm_up(self) -> int:
         """Fill the memory of the last hour from the database; returns how many rounds there were."""
-        count, now = 0, self.clock.wall_ms()
+        count, now, add = 0, self.clock.wall_ms(), remember(self.recent, self.clocks)
         # A cell remembers 12 rounds; working the whole hour in would take ten times as long for the same picture.
         picture_since = now - round(2 * WINDOW * self.config.probing.interval_s * 1000)
-        for stored in self.rounds.since(now - KEEP_MS):
+        for stored in self.rounds.since(now - KEEP_MS - self.clocks.most_behind_ms()):
             known = self.registry.target_set(stored.agent_no, stored.revision)
             if known is not None and stored.agent_no in self.registry.snapshot.agents:
-                self.recent.add(stored, known.target_ids)
-                if stored.started_ms >= picture_since:
+                add(stored, known.target_ids)
+                if self.clocks.shown_ms(stored) >= picture_since:
                     self.grid.add(stored, known.target_ids)
                 count += 1
+        self.recent.complete = True
         self.legacy.warm_up()
         return count
+
+    def look(self) -> None:
+        """Try both databases, so that a fault shows, and its end, while nobody has anything to write."""
+        self.ingest.beat()
+        self.directory.look()
 
     def close(self) -> None:
         """Let go of both databases."""
         self.rounds.close()
         self.directory.close()
+
+
+def remember(recent: Recent, clocks: Clocks) -> Callable[[StoredRound, tuple[int, ...]], None]:
+    """Into the memory that pages read, under the time that people are shown; what is stored keeps the agent's own."""
+
+    def add(stored: StoredRound, target_ids: tuple[int, ...]) -> None:
+        shown = clocks.shown_ms(stored)
+        recent.add(stored if shown == stored.started_ms else replace(stored, started_ms=shown), target_ids)
+
+    return add
 
 
 def open_services(config: Config, clock: Clock | None = None) -> Services:
@@ -74,8 +103,12 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
     registry = Registry(directory, clock, mesh=probing.mesh, interval_s=probing.interval_s)
     recent = Recent()
     limits = Thresholds(round(probing.warn_ms * 1000), round(probing.bad_ms * 1000))
-    grid = Grid(registry, recent, clock, limits)
-    ingest = Ingest(rounds, registry, clock, (recent.add, grid.add))
+    health = Health(clock, lambda: directory.trouble)
+    ledger = LedgerFile(config.data_dir / "samples.db")
+    clocks = Clocks(clock, probing.interval_s, ledger.offsets())
+    grid = Grid(registry, recent, clock, limits, lambda: health.sentence, clocks.shown_ms)
+    sinks = (remember(recent, clocks), grid.add)
+    ingest = Ingest(rounds, registry, clock, sinks, Book(ledger, clock, clocks, probing.interval_s), clocks, health)
     return Services(
         config=config,
         clock=clock,
@@ -87,7 +120,12 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         recent=recent,
         grid=grid,
         ingest=ingest,
-        legacy=LegacyIngest(ingest, registry, recent, clock),
-        history=History(registry, recent, clock),
+        legacy=LegacyIngest(ingest, registry, recent, clock, clocks),
+        history=History(registry, recent, rounds, clock, clocks),
+        past=Past(registry, rounds, clock, clocks, limits, config.retention.raw_hours),
+        compaction=Compaction(rounds, ingest, clock),
         retention=Retention(directory, rounds, ingest, recent, clock, config.retention.raw_hours),
+        health=health,
+        clocks=clocks,
+        completeness=Completeness(ledger, registry, directory, clock),
     )

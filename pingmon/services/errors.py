@@ -29,3 +29,9 @@ class Invalid(Refused):
     """The input itself is wrong."""
 
     code = "invalid"
+
+
+class Unavailable(Refused):
+    """It would be right, but something the server needs is away; trying again later helps."""
+
+    code = "unavailable"

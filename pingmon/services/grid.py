@@ -6,10 +6,11 @@ The cells themselves are kept in cells.py. Must not know: sockets, HTTP.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pingmon.store.rounds import StoredRound
+from pingmon.store.rounds import FLAG_LATE, StoredRound
 from pingmon_agent.wire.contract import Outcome
 
 from .cells import CellState, Row, Thresholds
@@ -47,6 +48,9 @@ class GridRow:
     disturbed: bool = False
 
 
+ShownMs = Callable[[StoredRound], int]
+
+
 @dataclass
 class _Columns:
     """Where each target of an agent's set stands in the layout, for one layout and set."""
@@ -58,20 +62,38 @@ class _Columns:
 class Grid:
     """Rows by agent number, read in the order of the current layout."""
 
-    def __init__(self, registry: Registry, recent: Recent, clock: Clock, limits: Thresholds) -> None:
-        self._registry, self._recent, self._clock = registry, recent, clock
+    def __init__(
+        self,
+        registry: Registry,
+        recent: Recent,
+        clock: Clock,
+        limits: Thresholds,
+        trouble: Callable[[], str | None] = lambda: None,
+        shown_ms: ShownMs = lambda stored: stored.started_ms,
+        *,
+        live: bool = True,
+    ) -> None:
+        """`shown_ms`: when a round started, as people are shown it. `trouble`: why the picture may be old through no
+        fault of any agent, in a sentence; None if it is not. Not `live`: a picture of some moment, which does not
+        follow what changes later.
+        """
+        self._registry, self._recent, self._clock, self._trouble = registry, recent, clock, trouble
         self.limits = limits
+        self._shown_ms = shown_ms
         self._rows: dict[int, Row] = {}
         self._columns: dict[int, _Columns] = {}
         self.changed: set[int] = set()
         self._layout = Layout(0, (), ())
-        registry.listeners.append(self._on_change)
+        if live:
+            registry.listeners.append(self._on_change)
         self._on_change(frozenset())
 
     # -- in --
 
     def add(self, stored: StoredRound, target_ids: tuple[int, ...]) -> None:
-        """Take in a committed round; one older than what is shown only counts in the history."""
+        """Take in a committed round; one that came late, or is older than what is shown, only counts in the history."""
+        if stored.flags & FLAG_LATE:
+            return
         row = self._rows.get(stored.agent_no)
         if row is None:
             row = self._rows[stored.agent_no] = Row.empty(stored.revision, target_ids)
@@ -80,6 +102,8 @@ class Grid:
                 return
             row = self._rows[stored.agent_no] = row.moved_to(stored.revision, target_ids)
         if row.admit(stored, self._registry.interval_s * 1000):
+            if row.at_ms == stored.started_ms:
+                row.shown_ms = self._shown_ms(stored)
             row.take(stored, self.limits)
             self.changed.add(stored.agent_no)
 
@@ -119,7 +143,7 @@ class Grid:
             if place >= 0:
                 last[place] = row.last[i]
                 states[place] = CellState.STALE if stale and row.states[i] else row.states[i]
-        return GridRow(last, bytes(states), row.at_ms, row.heard_ms, row.disturbed)
+        return GridRow(last, bytes(states), row.shown_ms, row.heard_ms, row.disturbed)
 
     def _places(self, agent_no: int, row: Row) -> list[int]:
         key = (self._layout.version, row.revision)
@@ -144,6 +168,7 @@ class Grid:
         return {
             "version": self._layout.version,
             "interval_s": self._registry.interval_s,
+            "trouble": self._trouble(),
             "thresholds": {"warn_ms": self.limits.warn_us / 1000, "bad_ms": self.limits.bad_us / 1000},
             "agents": [
                 {

@@ -16,10 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pingmon.concurrency import run_blocking
-from pingmon.store.rounds import FLAG_CLOCK, FLAG_DISTURBED, RoundStore, StoredRound, StoreError
+from pingmon.store.rounds import FLAG_CLOCK, FLAG_DISTURBED, FLAG_LATE, RoundStore, StoredRound, StoreError
 from pingmon_agent.wire.contract import ErrorCode, Report, Round, WireError
 
+from .book import Book
 from .clock import Clock
+from .clocks import Clocks
+from .group import Fresh, Waiting
+from .health import SAMPLES, Health
+from .pressure import Pressure
 from .registry import Registry
 
 Json = dict[str, Any]
@@ -27,8 +32,9 @@ Sink = Callable[[StoredRound, tuple[int, ...]], None]
 log = logging.getLogger("pingmon.ingest")
 
 GROUP_S = 0.1  # how long a commit gathers reports; an ack waits at most this and the commit itself
-MAX_WAITING_SAMPLES = 20_000_000  # 80 MB; more than two minutes of 1,000 agents with 1,000 targets
 RETRY_AFTER_S = 5
+LOG_EVERY_S = 60.0  # a full disk fails ten times a second, and the log may be on the same disk
+LATE_AFTER_ROUNDS = 3
 AHEAD_MS, BEHIND_MS = 60_000, 86_400_000
 
 
@@ -38,30 +44,34 @@ class Counters:
 
     samples: int = 0
     duplicates: int = 0
+    late: int = 0
     commits: int = 0
     commit_seconds: float = 0.0
     errors: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass
-class _Waiting:
-    agent_no: int
-    epoch: str
-    rounds: list[tuple[StoredRound, tuple[int, ...]]]
-    answer: Json = field(default_factory=dict)
-    done: threading.Event = field(default_factory=threading.Event)
-
-
 class Ingest:
     """One per process; `run` is the committer and belongs in a thread of its own."""
 
-    def __init__(self, store: RoundStore, registry: Registry, clock: Clock, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self,
+        store: RoundStore,
+        registry: Registry,
+        clock: Clock,
+        sinks: Sequence[Sink],
+        book: Book,
+        clocks: Clocks,
+        health: Health | None = None,
+    ) -> None:
         self._store, self._registry, self._clock, self._sinks = store, registry, clock, sinks
+        self._book, self._clocks = book, clocks
+        self._health = health or Health(clock, lambda: None)
+        self._logged_at = -LOG_EVERY_S
         self._cursors = run_blocking(store.cursors)
-        self._queue: list[_Waiting] = []
+        self._queue: list[Waiting] = []
         self._jobs: list[Callable[[], object]] = []
-        self._waiting_samples = 0
+        self.pressure = Pressure()
         self._wake, self._stopping = threading.Event(), False
         self.counters = Counters()
 
@@ -74,12 +84,15 @@ class Ingest:
     def submit(self, agent_no: int, report: Report) -> Json:
         """Check a report, wait for its commit, return the acknowledgement. Raises WireError for what is wrong in it."""
         self._check_sequence(agent_no, report)
+        if report.sent_ms is not None:
+            self._clocks.heard(agent_no, report.sent_ms)
+        self._clocks.heard_round(agent_no, report.rounds[-1].started_ms)
         rounds = [self._stored(agent_no, r) for r in report.rounds]
-        return self._commit(_Waiting(agent_no, report.epoch, rounds))
+        return self._commit(Waiting(agent_no, report.epoch, rounds, report.gap))
 
     def submit_rounds(self, agent_no: int, epoch: str, rounds: list[tuple[StoredRound, tuple[int, ...]]]) -> Json:
-        """The same for rounds that were put together elsewhere (legacy agents)."""
-        return self._commit(_Waiting(agent_no, epoch, rounds))
+        """The same for rounds that were put together elsewhere (legacy agents); see `stamp`."""
+        return self._commit(Waiting(agent_no, epoch, rounds))
 
     def reject(self, code: ErrorCode, samples: int = 1) -> None:
         """Count what was refused before it came here."""
@@ -106,35 +119,41 @@ class Ingest:
     def stamp(
         self, agent_no: int, epoch: str, seq: int, started_ms: int, revision: int, samples: array[int], disturbed: bool
     ) -> StoredRound:
-        """A row for the store. A clock that is hours off must not decide how long a row is kept: then ours counts."""
+        """A row for the store. A clock that is hours off must not decide how long a row is kept: then ours counts.
+
+        A round that started more than LATE_AFTER_ROUNDS intervals ago, by the agent's clock as far as it is measured,
+        is late.
+        """
         now = self._clock.wall_ms()
         wrong_clock = not now - BEHIND_MS <= started_ms <= now + AHEAD_MS
+        age_ms = self._clocks.age_ms(agent_no, started_ms)
+        if age_ms is None:
+            age_ms = 0 if wrong_clock else now - started_ms
+        late = age_ms > LATE_AFTER_ROUNDS * self._registry.interval_s * 1000
         return StoredRound(
             agent_no=agent_no,
             epoch=epoch,
             seq=seq,
             started_ms=now if wrong_clock else started_ms,
             revision=revision,
-            flags=FLAG_DISTURBED * disturbed | FLAG_CLOCK * wrong_clock,
+            flags=FLAG_DISTURBED * disturbed | FLAG_CLOCK * wrong_clock | FLAG_LATE * late,
             received_ms=now,
             samples=samples,
         )
 
-    def _commit(self, waiting: _Waiting) -> Json:
+    def _commit(self, waiting: Waiting) -> Json:
         samples = sum(len(r.samples) for r, _ in waiting.rounds)
-        if self._stopping or self._waiting_samples + samples > MAX_WAITING_SAMPLES:
-            return _busy("the server is stopping" if self._stopping else "more waits to be stored than fits")
-        self._waiting_samples += samples
+        if self._stopping:
+            return _busy("the server is stopping", RETRY_AFTER_S)
+        retry_after_s = self.pressure.retry_after_s(samples)
+        if retry_after_s is not None:
+            return _busy("more waits to be stored than fits", retry_after_s)
+        self.pressure.add(samples)
         self._queue.append(waiting)
         self._wake.set()
         waiting.done.wait()
-        self._waiting_samples -= samples
+        self.pressure.remove(samples)
         return waiting.answer
-
-    @property
-    def waiting_samples(self) -> int:
-        """Samples not committed yet, for metrics."""
-        return self._waiting_samples
 
     # -- committer's side --
 
@@ -172,7 +191,7 @@ class Ingest:
             return
         if not self._guarded(lambda: self._write(group)):
             for waiting in group:
-                waiting.answer = _busy("the database cannot be written")
+                waiting.answer = _busy("the database cannot be written", RETRY_AFTER_S)
         for waiting in group:
             waiting.done.set()
 
@@ -182,7 +201,7 @@ class Ingest:
             work()
         except StoreError as error:
             self.counters.errors += 1
-            log.error("nothing stored, agents keep their data: %s", error)  # noqa: TRY400 - the text says it all
+            self._failing(str(error))
         except Exception:
             self.counters.errors += 1
             log.exception("nothing stored, agents keep their data")
@@ -190,49 +209,52 @@ class Ingest:
             return True
         return False
 
-    def _write(self, group: list[_Waiting]) -> None:
-        fresh, cursors = self._without_duplicates(group)
-        began = self._clock.monotonic()
-        run_blocking(self._store.write, [stored for stored, _ in fresh], cursors, self._clock.wall_ms())
-        self._committed(group, fresh, cursors, self._clock.monotonic() - began)
+    def _store_all(self, fresh: Fresh) -> None:
+        now, rounds = self._clock.wall_ms(), fresh.stored
+        try:
+            run_blocking(self._store.write, rounds, fresh.cursors, now, self._book.entry(now, rounds, fresh.declared))
+        except BaseException:
+            self._book.failed()
+            raise
+        self._book.kept()
+        if self._health.note(SAMPLES, None):
+            log.info("the sample database can be written again")
 
-    def _without_duplicates(
-        self, group: list[_Waiting]
-    ) -> tuple[list[tuple[StoredRound, tuple[int, ...]]], dict[tuple[int, str], int]]:
-        fresh: list[tuple[StoredRound, tuple[int, ...]]] = []
-        cursors: dict[tuple[int, str], int] = {}
-        for waiting in group:
-            key = (waiting.agent_no, waiting.epoch)
-            upto = cursors.get(key, self._cursors.get(key, 0))
-            new = [pair for pair in waiting.rounds if pair[0].seq > upto]
-            waiting.answer["dup"] = len(waiting.rounds) - len(new)
-            cursors[key] = max([upto, *(stored.seq for stored, _ in new)])
-            fresh += new
-        return fresh, cursors
+    def _failing(self, reason: str) -> None:
+        news, now = self._health.note(SAMPLES, reason), self._clock.monotonic()
+        if news or now - self._logged_at >= LOG_EVERY_S:
+            self._logged_at = now
+            log.error("nothing stored, agents keep their data: %s", reason)
 
-    def _committed(
-        self,
-        group: list[_Waiting],
-        fresh: list[tuple[StoredRound, tuple[int, ...]]],
-        cursors: dict[tuple[int, str], int],
-        seconds: float,
-    ) -> None:
-        self._cursors |= cursors
+    def beat(self) -> None:
+        """Write that the server is up even if no agent reports, so that a fault and its end show by themselves."""
+        self.between_commits(lambda: self._store_all(Fresh()))
+
+    def _write(self, group: list[Waiting]) -> None:
+        fresh, began = Fresh.of(group, self._cursors), self._clock.monotonic()
+        self._store_all(fresh)
+        seconds = self._clock.monotonic() - began
+        self._committed(group, fresh, seconds)
+        self.pressure.took(fresh.samples, self._clock.monotonic() - began)
+
+    def _committed(self, group: list[Waiting], fresh: Fresh, seconds: float) -> None:
+        self._cursors |= fresh.cursors
         for waiting in group:
-            waiting.answer |= {"ok": True, "upto": cursors[waiting.agent_no, waiting.epoch]}
+            waiting.answer |= {"ok": True, "upto": fresh.cursors[waiting.agent_no, waiting.epoch]}
             self.counters.duplicates += waiting.answer["dup"]
-        for stored, target_ids in fresh:
+        for stored, target_ids in fresh.rounds:
             for sink in self._sinks:
                 sink(stored, target_ids)
-        self.counters.samples += sum(len(stored.samples) for stored, _ in fresh)
+            self.counters.late += bool(stored.flags & FLAG_LATE)
+        self.counters.samples += fresh.samples
         self.counters.commits += 1
         self.counters.commit_seconds += seconds
 
 
-def _busy(why: str) -> Json:
+def _busy(why: str, retry_after_s: int) -> Json:
     return {
         "ok": False,
         "code": ErrorCode.SERVER,
         "message": f"{why}; keep the data and try again",
-        "retry_after_s": RETRY_AFTER_S,
+        "retry_after_s": retry_after_s,
     }

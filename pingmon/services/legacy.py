@@ -15,6 +15,7 @@ from pingmon_agent.wire.contract import ErrorCode, Outcome, WireError
 from pingmon_agent.wire.legacy import LegacySample
 
 from .clock import Clock
+from .clocks import Clocks
 from .ingest import Ingest
 from .recent import KEEP_MS, Recent
 from .registry import Registry
@@ -46,8 +47,9 @@ class _Taken:
 class LegacyIngest:
     """Gathers samples of one moment into one round and hands it to the ordinary ingest."""
 
-    def __init__(self, ingest: Ingest, registry: Registry, recent: Recent, clock: Clock) -> None:
+    def __init__(self, ingest: Ingest, registry: Registry, recent: Recent, clock: Clock, clocks: Clocks) -> None:
         self._ingest, self._registry, self._recent, self._clock = ingest, registry, recent, clock
+        self._clocks = clocks
         self._turns: defaultdict[int, Lock] = defaultdict(Lock)
         self._taken: dict[int, _Taken] = {}
 
@@ -103,6 +105,7 @@ class LegacyIngest:
         if not moments:
             return {"ok": True, "dup": 0}
         rounds = []
+        self._clocks.heard_round(agent_no, max(moments))
         for seq, at_ms in enumerate(sorted(moments), start=self._ingest.upto(agent_no, EPOCH) + 1):
             column = array("i", [Outcome.NOT_PROBED]) * len(current.target_ids)
             for place, value in moments[at_ms].items():

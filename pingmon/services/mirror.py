@@ -98,6 +98,11 @@ class Mirror:
             self._old_sets[agent_no, revision] = view
         return self._old_sets[agent_no, revision]
 
+    def columns(self, agent_no: int) -> dict[int, tuple[int, ...]]:
+        """Revision -> target id of each column, for all sets of an agent that are kept. Asks the database."""
+        with self._directory.reading() as tx:
+            return {row.revision: unpack_ids(row.target_ids) for row in tx.sets_of(agent_no)}
+
     def message_for(self, agent_no: int) -> TargetSet:
         """What `update_targets` tells this agent now."""
         snapshot = self.snapshot

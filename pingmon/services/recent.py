@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pingmon.store.rounds import StoredRound
+from pingmon.store.rounds import FLAG_LATE, StoredRound
 
 KEEP_MS = 3_600_000
 # Rows are dropped in pieces: moving the array for every round would cost more than the few extra rows.
@@ -43,6 +43,7 @@ class Recent:
     def __init__(self) -> None:
         self._blocks: dict[int, list[Block]] = {}
         self._newest: dict[int, int] = {}
+        self.complete = False  # once the hour before the start has been read in, too
 
     def add(self, stored: StoredRound, target_ids: tuple[int, ...]) -> None:
         """Take in one committed round of set `target_ids`."""
@@ -54,10 +55,12 @@ class Recent:
         block.times.append(stored.started_ms)
         block.flags.append(stored.flags)
         block.flat.extend(stored.samples)
+        if stored.flags & FLAG_LATE:
+            return
         self._newest[stored.agent_no] = max(stored.started_ms, self._newest.get(stored.agent_no, 0))
 
     def newest_ms(self, agent_no: int) -> int:
-        """When the newest round of this agent started; 0 if there is none."""
+        """When the newest round of this agent started that came in time; 0 if there is none."""
         return self._newest.get(agent_no, 0)
 
     def pair(self, agent_no: int, target_id: int, since_ms: int) -> list[tuple[int, int, int]]:

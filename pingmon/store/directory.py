@@ -6,12 +6,13 @@ waits for. Must not know: what the states mean, sockets, Flask.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, delete, func, update
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -92,16 +93,21 @@ class Transaction:
         """The set an agent had under this revision."""
         return self._session.get(TargetSet, (agent_no, revision))
 
+    def sets_of(self, agent_no: int) -> list[TargetSet]:
+        """All sets of an agent that are still kept, in order."""
+        query = select(TargetSet).where(TargetSet.agent_no == agent_no).order_by(col(TargetSet.revision))
+        return list(self._session.exec(query))
+
     def add_target_set(self, row: TargetSet) -> None:
         """Keep a new revision of an agent's set."""
         self._session.add(row)
 
     def drop_sets_replaced_before(self, created_ms: int) -> int:
-        """Forget sets whose successor is older than this: no stored round can still need them."""
+        """Forget sets of which a later one is older than this: no stored round can still need them."""
         newer = aliased(TargetSet)
         successor = select(newer).where(
             newer.agent_no == TargetSet.agent_no,
-            newer.revision == TargetSet.revision + 1,
+            newer.revision > TargetSet.revision,  # after a restore numbers go on far above
             newer.created_ms < created_ms,
         )
         gone = self._session.execute(delete(TargetSet).where(successor.exists()))
@@ -141,6 +147,12 @@ class Transaction:
         """Append one line to the audit table, in this same transaction."""
         self._session.add(Audit(at_ms=at_ms, actor=actor, action=action, subject=subject, detail=detail))
 
+    def decisions(self) -> list[tuple[str, int, str]]:
+        """All that was ever decided about agents, in order: (agent's uid, unix ms, action)."""
+        query = select(Audit.subject, Audit.at_ms, Audit.action).order_by(col(Audit.id))
+        rows = self._session.exec(query.where(col(Audit.action).startswith("agents.")))
+        return [(subject, at_ms, action) for subject, at_ms, action in rows]
+
     def revision(self) -> int:
         """The number that rises with each change."""
         row = self._session.get(DirectoryRevision, 1)
@@ -151,6 +163,12 @@ class Transaction:
         row = self._session.get(DirectoryRevision, 1) or DirectoryRevision(id=1, revision=0)
         row.revision += 1
         self._session.add(row)
+
+    def rewrite_revision(self) -> None:
+        """Write the number of the directory's revision as it is."""
+        done = self._session.execute(update(DirectoryRevision).values(revision=DirectoryRevision.revision))
+        if not done.rowcount:  # type: ignore[attr-defined]
+            self._session.add(DirectoryRevision(id=1, revision=0))
 
     def flush(self) -> None:
         """Send what was changed so far to the database, inside the transaction."""
@@ -176,6 +194,12 @@ def _begin(session: Session) -> None:
             return
 
 
+def _changes(session: Session) -> int:
+    """Rows that this transaction has changed so far; each transaction has a connection of its own."""
+    driver: Any = session.connection().connection.dbapi_connection
+    return int(driver.total_changes)
+
+
 class DirectoryError(Exception):
     """The directory could not be read or written; nothing was changed. The text says what to do."""
 
@@ -184,12 +208,18 @@ class Directory:
     """Opens `pingmon.db` and hands out transactions."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         setup = schema.open_engine(path)
         schema.upgrade(setup, "directory")
         setup.dispose()
         # Waiting for a lock inside C would stop every green thread: we wait outside, in `_begun`.
         self.engine: Engine = schema.open_engine(path, wait_s=0.0)
         self._patient = schema.open_engine(path, wait_s=2.0)
+        # SQLite deletes its -wal and -shm files with the last connection, and on a full disk it could not make them
+        # again: then the directory could not even be read.
+        self._anchor = sqlite3.connect(path, check_same_thread=False)
+        self._anchor.execute("SELECT 1 FROM sqlite_master").fetchall()
+        self.trouble: str | None = None  # why the last attempt to change something failed; None once one succeeds
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -211,11 +241,31 @@ class Directory:
             with Session(engine, expire_on_commit=False) as session, session.begin():
                 _begin(session)
                 yield session
+                session.flush()
+                changed = _changes(session)
         except DBAPIError as error:
+            if isinstance(error, OperationalError):
+                self.trouble = str(error.orig)
             raise DirectoryError(
                 f"{self.engine.url.database} cannot be used ({error.orig}) and nothing was changed; try again, and see "
                 "that no other program keeps it open and that the disk is not full"
             ) from error
+        # Beginning and ending without a change in between would succeed on a full disk, too.
+        if changed:
+            self.trouble = None
+
+    def look(self) -> None:
+        """See whether there is room, and after a failure whether it is over; `trouble` knows then. Never raises."""
+        try:
+            full = schema.lacks_room(self._path)
+        except OSError as error:
+            self.trouble = str(error)
+            return
+        if full:
+            self.trouble = schema.NO_ROOM
+        elif self.trouble is not None:
+            with suppress(DirectoryError), self.transaction() as tx:
+                tx.rewrite_revision()
 
     def session(self) -> OrmSession:
         """A session for Flask-Security, which begins and commits by itself; the caller closes it."""
@@ -223,5 +273,6 @@ class Directory:
 
     def close(self) -> None:
         """Let go of the file."""
+        self._anchor.close()
         self.engine.dispose()
         self._patient.dispose()

@@ -215,6 +215,27 @@ class RoundRow(SamplesBase, table=True):
     samples: bytes = Field(sa_type=LargeBinary)
 
 
+class ChunkRow(SamplesBase, table=True):
+    """Rounds of one agent, target set and hour, transposed and compressed (`chunks.py`); dropped, never changed."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (Index("ix_chunks_agent", "agent_no", "first_ms"), Index("ix_chunks_last", "last_ms"))
+    no: int | None = Field(default=None, primary_key=True)
+    agent_no: int
+    revision: int
+    first_ms: int = _ms()
+    last_ms: int = _ms()
+    rounds: int
+    width: int
+    tile_columns: int
+    tile_rounds: int
+    heads: bytes = Field(sa_type=LargeBinary)
+    bases: bytes = Field(sa_type=LargeBinary)
+    ends: bytes = Field(sa_type=LargeBinary)
+    data: bytes = Field(sa_type=LargeBinary)
+    crc: int = _ms()
+
+
 class Epoch(SamplesBase, table=True):
     """How far the rounds of one run of an agent are committed; moves in the transaction of the rounds."""
 
@@ -225,3 +246,45 @@ class Epoch(SamplesBase, table=True):
     epoch: str = Field(max_length=16)
     upto: int = _ms()
     changed_ms: int = _ms()
+
+
+class ServerUp(SamplesBase, table=True):
+    """A time in which a server ran and could write, kept up every few seconds: between two of these nobody looked."""
+
+    __tablename__ = "server_up"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    from_ms: int = _ms(primary_key=True)
+    to_ms: int = _ms()
+
+
+class ClockOffset(SamplesBase, table=True):
+    """From `since_ms` (our time of receipt) on, an agent's clock was `offset_ms` ahead of ours; 0 = about right."""
+
+    __tablename__ = "clock_offsets"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    agent_no: int = Field(primary_key=True)
+    since_ms: int = _ms(primary_key=True)
+    offset_ms: int = _ms()
+
+
+class LedgerHour(SamplesBase, table=True):
+    """Which rounds of an agent are there, and which came late: a bit per interval of the hour (`store/slots.py`)."""
+
+    __tablename__ = "ledger_hours"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    agent_no: int = Field(primary_key=True)
+    hour_ms: int = _ms(primary_key=True)
+    interval_ms: int
+    received: bytes = Field(sa_type=LargeBinary)
+    late: bytes = Field(sa_type=LargeBinary)
+
+
+class LedgerGap(SamplesBase, table=True):
+    """Why rounds of an agent are missing in this time, where somebody said so; it counts where none came after all."""
+
+    __tablename__ = "ledger_gaps"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    agent_no: int = Field(primary_key=True)
+    from_ms: int = _ms(primary_key=True)
+    to_ms: int = _ms(primary_key=True)
+    reason: str = Field(primary_key=True, max_length=16)

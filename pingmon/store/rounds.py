@@ -1,48 +1,51 @@
 """The sample store (`samples.db`): one packed row per agent and round, written in groups by one writer.
 
 Everything here is raw sqlite3, so it may run in native threads (`run_blocking`): no logging, no ORM. Only the committer
-writes; reading opens a connection of its own.
+writes; reading (`reads.py`) has connections of its own.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import sys
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from . import schema
+from . import compaction, schema
+from .compaction import Part
+from .packing import pack
+from .reads import Reads, StoredRound, StoreError, StoreFacts
+
+__all__ = ["FLAG_CLOCK", "FLAG_DISTURBED", "RoundStore", "SqliteRounds", "StoreError", "StoreFacts", "StoredRound"]
 
 FLAG_DISTURBED = 1  # the agent itself was late or starved: no evidence against the network
+FLAG_LATE = 4  # it came long after it was measured: part of the history, never of the live picture
 FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time stands in `started_ms`
 # A deletion of this many rows takes about 10 ms; more would keep the writer from committing reports.
 DELETE_BATCH = 2_000
-# A round may have started a little after it was received, by clocks that differ: its epoch must outlive it.
-EPOCH_SLACK_MS = 3_600_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredRound:
-    """One row. `samples`: int32 per target of set (`agent_no`, `revision`), RTT in us or an outcome code."""
-
-    agent_no: int
-    epoch: str
-    seq: int
-    started_ms: int
-    revision: int
-    flags: int
-    received_ms: int
-    samples: array[int]
+DELETE_CHUNKS = 20
+# 1,000 pages (4 MB) take about 20 ms. What compaction frees comes to a tenth of a full store and is soon used again.
+GIVE_BACK_PAGES = 1_000
+SPARE_PAGES, SPARE_PART = 1_000, 0.25
+# An epoch must outlive its last round. That may have started a little after it was received, by clocks that differ, and
+# goes with the youngest round of its chunk.
+EPOCH_SLACK_MS = 2 * 3_600_000
+# What another file of this folder writes within the same transaction; raises sqlite3.Error.
+Also = Callable[[sqlite3.Connection], None]
 
 
 class RoundStore(Protocol):
     """What the services need of a sample store."""
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
-        """Commit rounds and cursors in one transaction; raises StoreError and leaves nothing half done."""
+    def write(
+        self,
+        rounds: Sequence[StoredRound],
+        cursors: Mapping[tuple[int, str], int],
+        now_ms: int,
+        also: Also | None = None,
+    ) -> None:
+        """Commit rounds and cursors, and what `also` writes, in one transaction; raises StoreError and leaves nothing
+        half done."""
 
     def cursors(self) -> dict[tuple[int, str], int]:
         """(agent_no, epoch) -> highest committed seq, for every epoch still known."""
@@ -50,8 +53,34 @@ class RoundStore(Protocol):
     def since(self, started_ms: int) -> Iterator[StoredRound]:
         """Rounds that started at `started_ms` or later: agent by agent, each in time order."""
 
+    def pair(
+        self, agent_no: int, columns: Mapping[int, Sequence[int]], from_ms: int, to_ms: int
+    ) -> list[tuple[int, int, int]]:
+        """[(started_ms, sample, flags)] of one target with `from_ms` <= started_ms < `to_ms`, oldest first.
+
+        `columns`: target-set revision -> positions of the target in the samples of that set.
+        """
+
+    def between(self, agent_no: int, from_ms: int, to_ms: int) -> list[StoredRound]:
+        """Rounds of one agent with from_ms <= started_ms < to_ms, oldest first."""
+
+    def newest_at(self, agent_no: int, at_ms: int, within_ms: int) -> StoredRound | None:
+        """The newest round that started in (`at_ms` - `within_ms`, `at_ms`]."""
+
+    def compactable(self, before_ms: int) -> list[Part]:
+        """What there is to compact of rounds that started before then."""
+
+    def compact(self, part: Part) -> int:
+        """Turn up to an hour of raw rounds into a chunk, in one transaction; returns how many, 0 when there is no more.
+
+        No read gives another answer for it. Raises StoreError and leaves nothing half done.
+        """
+
     def drop_before(self, started_ms: int) -> int:
-        """Delete up to DELETE_BATCH older rows; returns how many there were."""
+        """Delete up to DELETE_BATCH older rounds and some chunks that hold no younger one; returns how many rounds."""
+
+    def give_back(self) -> bool:
+        """Shrink the file a little where much of it is empty; False if there was nothing to do."""
 
     def facts(self) -> StoreFacts:
         """Size and age, for metrics."""
@@ -60,26 +89,14 @@ class RoundStore(Protocol):
         """Raises StoreError where the file cannot be read."""
 
 
-class StoreError(Exception):
-    """The database could not be read or written; nothing was committed."""
-
-
-@dataclass(frozen=True)
-class StoreFacts:
-    """`oldest_ms` is None where nothing is stored."""
-
-    size_bytes: int
-    oldest_ms: int | None
-
-
-class SqliteRounds:
+class SqliteRounds(Reads):
     """RoundStore on one SQLite file."""
 
     def __init__(self, path: Path) -> None:
         engine = schema.open_engine(path)
         schema.upgrade(engine, "samples")
         engine.dispose()
-        self._path = path
+        super().__init__(path)
         # The thread pool hands the writer from thread to thread; only one committer ever uses it at a time.
         self._writer = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
         schema.prepare(self._writer)
@@ -88,7 +105,13 @@ class SqliteRounds:
             for no, agent_no, epoch in self._writer.execute("SELECT no, agent_no, epoch FROM epochs")
         }
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
+    def write(
+        self,
+        rounds: Sequence[StoredRound],
+        cursors: Mapping[tuple[int, str], int],
+        now_ms: int,
+        also: Also | None = None,
+    ) -> None:
         """See RoundStore. A round that is there already is left as it is."""
         try:
             with _transaction(self._writer) as db:
@@ -98,10 +121,12 @@ class SqliteRounds:
                     "INSERT OR IGNORE INTO rounds VALUES (?,?,?,?,?,?,?,?)",
                     [
                         (r.agent_no, r.started_ms, numbers[r.agent_no, r.epoch], r.seq, r.revision, r.flags,
-                         r.received_ms, _pack(r.samples))
+                         r.received_ms, pack(r.samples))
                         for r in rounds
                     ],
                 )  # fmt: skip
+                if also is not None:
+                    also(db)
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
         self._epoch_nos |= fresh
@@ -122,105 +147,78 @@ class SqliteRounds:
             fresh[agent_no, epoch] = int(row[0])
         return fresh
 
-    def cursors(self) -> dict[tuple[int, str], int]:
+    def compactable(self, before_ms: int) -> list[Part]:
         """See RoundStore."""
         with self._reader() as db:
-            return {(a, e): upto for a, e, upto in db.execute("SELECT agent_no, epoch, upto FROM epochs")}
+            return compaction.parts(db, before_ms)
 
-    def since(self, started_ms: int) -> Iterator[StoredRound]:
-        """See RoundStore. The key begins with the agent, so all but these rounds stay unread."""
-        with self._reader() as db:
-            for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs ORDER BY agent_no").fetchall():
-                rows = db.execute(
-                    "SELECT e.epoch, seq, started_ms, revision, flags, received_ms, samples FROM rounds r"
-                    " JOIN epochs e ON e.no = r.epoch_no WHERE r.agent_no = ? AND started_ms >= ? ORDER BY started_ms",
-                    (agent_no, started_ms),
-                )
-                for epoch, seq, started, revision, flags, received, samples in rows:
-                    yield StoredRound(
-                        agent_no=agent_no,
-                        epoch=epoch,
-                        seq=seq,
-                        started_ms=started,
-                        revision=revision,
-                        flags=flags,
-                        received_ms=received,
-                        samples=_unpack(samples),
-                    )
-
-    def drop_before(self, started_ms: int) -> int:
-        """See RoundStore. Goes agent by agent: the key begins with the agent, so each deletion is one range.
-
-        Once no round is left to drop, epochs that stood still since then go too.
-        """
+    def compact(self, part: Part) -> int:
+        """See RoundStore."""
         try:
             with _transaction(self._writer) as db:
-                agents = [row[0] for row in db.execute("SELECT DISTINCT agent_no FROM epochs")]
-                dropped = 0
-                for agent_no in agents:
-                    keys = db.execute(
-                        "SELECT agent_no, started_ms, epoch_no, seq FROM rounds"
-                        " WHERE agent_no=? AND started_ms<? ORDER BY started_ms LIMIT ?",
-                        (agent_no, started_ms, DELETE_BATCH - dropped),
-                    ).fetchall()
-                    db.executemany(
-                        "DELETE FROM rounds WHERE agent_no=? AND started_ms=? AND epoch_no=? AND seq=?", keys
-                    )
-                    dropped += len(keys)
+                return compaction.compact(db, part)
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+
+    def drop_before(self, started_ms: int) -> int:
+        """See RoundStore. Once nothing is left to drop, epochs that stood still since then go too."""
+        try:
+            with _transaction(self._writer) as db:
+                dropped = _drop_rounds(db, started_ms) + _drop_chunks(db, started_ms)
                 if dropped == 0:
                     db.execute("DELETE FROM epochs WHERE changed_ms < ?", (started_ms - EPOCH_SLACK_MS,))
                     self._epoch_nos = {
                         (agent_no, epoch): no
                         for no, agent_no, epoch in db.execute("SELECT no, agent_no, epoch FROM epochs")
                     }
-            self._writer.execute("PRAGMA incremental_vacuum(500)").fetchall()
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
         return dropped
 
-    def facts(self) -> StoreFacts:
-        """See RoundStore."""
-        size = sum(p.stat().st_size for p in self._path.parent.glob(self._path.name + "*"))
-        with self._reader() as db:
-            oldest = [
-                db.execute("SELECT min(started_ms) FROM rounds WHERE agent_no=?", (agent_no,)).fetchone()[0]
-                for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs").fetchall()
-            ]
-        return StoreFacts(size, min((ms for ms in oldest if ms is not None), default=None))
-
-    def check(self) -> None:
-        """See RoundStore."""
-        with self._reader() as db:
-            db.execute("SELECT 1 FROM epochs LIMIT 1").fetchall()
+    def give_back(self) -> bool:
+        """See RoundStore. Pages that the next hour of raw rounds will need anyway are kept."""
+        try:
+            free, pages = (
+                self._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
+            )
+            if free <= max(SPARE_PAGES, pages * SPARE_PART):
+                return False
+            # A script, because `execute` would stop after the first page.
+            self._writer.executescript(f"PRAGMA incremental_vacuum({GIVE_BACK_PAGES})")
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+        return True
 
     def close(self) -> None:
         """Let go of the file."""
+        super().close()
         self._writer.close()
 
-    def _reader(self) -> _Reader:
-        return _Reader(self._path)
+
+def _drop_rounds(db: sqlite3.Connection, started_ms: int) -> int:
+    """Goes agent by agent: the key begins with the agent, so each deletion is one range."""
+    dropped = 0
+    for (agent_no,) in db.execute("SELECT DISTINCT agent_no FROM epochs").fetchall():
+        keys = db.execute(
+            "SELECT agent_no, started_ms, epoch_no, seq FROM rounds"
+            " WHERE agent_no=? AND started_ms<? ORDER BY started_ms LIMIT ?",
+            (agent_no, started_ms, DELETE_BATCH - dropped),
+        ).fetchall()
+        db.executemany("DELETE FROM rounds WHERE agent_no=? AND started_ms=? AND epoch_no=? AND seq=?", keys)
+        dropped += len(keys)
+    return dropped
 
 
-class _Reader:
-    """A read-only connection for one `with`."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-        except sqlite3.Error as error:
-            raise StoreError(str(error)) from error
-
-    def __enter__(self) -> sqlite3.Connection:
-        return self._db
-
-    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
-        self._db.close()
-        if isinstance(error, sqlite3.Error):
-            raise StoreError(str(error)) from error
+def _drop_chunks(db: sqlite3.Connection, started_ms: int) -> int:
+    gone = db.execute(
+        "DELETE FROM chunks WHERE no IN (SELECT no FROM chunks WHERE last_ms<? LIMIT ?) RETURNING rounds",
+        (started_ms, DELETE_CHUNKS),
+    )
+    return sum(rounds for (rounds,) in gone.fetchall())
 
 
 class _transaction:  # noqa: N801 - reads as a word in `with`
-    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any exception."""
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any exception, also that of a COMMIT for which there is no room."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -231,19 +229,3 @@ class _transaction:  # noqa: N801 - reads as a word in `with`
 
     def __exit__(self, kind: object, _error: object, _trace: object) -> None:
         self._db.execute("COMMIT" if kind is None else "ROLLBACK")
-
-
-def _pack(samples: array[int]) -> bytes:
-    return samples.tobytes() if sys.byteorder == "little" else _swapped(samples).tobytes()
-
-
-def _unpack(data: bytes) -> array[int]:
-    samples = array("i")
-    samples.frombytes(data)
-    return samples if sys.byteorder == "little" else _swapped(samples)
-
-
-def _swapped(samples: array[int]) -> array[int]:
-    copy = array("i", samples)
-    copy.byteswap()
-    return copy

@@ -5,6 +5,7 @@ Must not know: what the rows mean.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,18 @@ def _create(path: Path) -> None:
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only heeded before the first table
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
+
+
+# A small write may still find a place in SQLite's own files on a full disk, the next larger one does not: with less
+# than this the disk counts as full, so that "full" and "well again" do not take turns.
+ROOM_BYTES = 1 << 20
+NO_ROOM = "less than 1 MiB is free on its disk"
+
+
+def lacks_room(path: Path) -> bool:
+    """Whether the disk of this file is as good as full."""
+    facts = os.statvfs(path)
+    return facts.f_bavail * facts.f_frsize < ROOM_BYTES
 
 
 def prepare(connection: sqlite3.Connection) -> None:

@@ -64,6 +64,10 @@ def _count(data: Mapping[str, Any], name: str, lowest: int = 0) -> int:
     return value
 
 
+def _optional_count(data: Mapping[str, Any], name: str) -> int | None:
+    return _count(data, name) if name in data else None
+
+
 # -- handshake --
 
 
@@ -71,7 +75,8 @@ def encode_handshake(message: Handshake) -> Json:
     """The four original string fields; a current agent's extra facts ride inside `passphrase` behind a tag."""
     passphrase = message.passphrase
     if message.epoch is not None:
-        ext = json.dumps({"epoch": message.epoch, "next": message.next_seq}, sort_keys=True, separators=(",", ":"))
+        facts = {"epoch": message.epoch, "next": message.next_seq} | _sent(message.sent_ms)
+        ext = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         passphrase = f"{PLAIN_TAG}{base64.urlsafe_b64encode(ext.encode()).decode().rstrip('=')}.{passphrase}"
     return {
         "passphrase": passphrase,
@@ -92,7 +97,8 @@ def decode_handshake(data: object) -> Handshake:
         facts = _mapping(json.loads(base64.urlsafe_b64decode(ext + "=" * (-len(ext) % 4))), "ext")
     except (ValueError, RecursionError):
         raise _bad("the agent's part of the passphrase field is not readable; upgrade the agent") from None
-    return Handshake(**text, epoch=_field(facts, "epoch", str), next_seq=_count(facts, "next", 1))
+    epoch, next_seq = _field(facts, "epoch", str), _count(facts, "next", 1)
+    return Handshake(**text, epoch=epoch, next_seq=next_seq, sent_ms=_optional_count(facts, "sent"))
 
 
 # -- targets --
@@ -183,7 +189,11 @@ def encode_report(report: Report) -> Json:
     message: Json = {"v": 1, "epoch": report.epoch, "rounds": [_encode_round(r) for r in report.rounds]}
     if report.gap is not None:
         message["gap"] = list(report.gap)
-    return message
+    return message | _sent(report.sent_ms)
+
+
+def _sent(sent_ms: int | None) -> Json:
+    return {} if sent_ms is None else {"sent": sent_ms}
 
 
 def _encode_round(r: Round) -> Json:
@@ -222,7 +232,12 @@ def decode_report(data: object) -> Report:
     rows = _field(fields, "rounds", list)
     if not 1 <= len(rows) <= MAX_ROUNDS_PER_REPORT:
         raise _bad(f"a report holds 1 to {MAX_ROUNDS_PER_REPORT} rounds", ErrorCode.BATCH)
-    report = Report(epoch=epoch, rounds=tuple(_round(epoch, row) for row in rows), gap=_gap(fields.get("gap")))
+    report = Report(
+        epoch=epoch,
+        rounds=tuple(_round(epoch, row) for row in rows),
+        gap=_gap(fields.get("gap")),
+        sent_ms=_optional_count(fields, "sent"),
+    )
     if report.samples > MAX_SAMPLES_PER_REPORT:
         raise _bad(f"a report holds {MAX_SAMPLES_PER_REPORT} samples at most; send fewer rounds", ErrorCode.BATCH)
     seqs = [r.seq for r in report.rounds]

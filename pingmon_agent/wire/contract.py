@@ -137,7 +137,9 @@ def check_ip(value: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Handshake:
-    """Agent -> server: who is there. `epoch` and `next_seq` come from current agents only."""
+    """Agent -> server: who is there. `epoch` and `next_seq` come from current agents only, `sent_ms` (the agent's wall
+    clock as this leaves) from those that are new enough.
+    """
 
     passphrase: str = field(repr=False)
     hostname: str
@@ -145,6 +147,7 @@ class Handshake:
     version: str
     epoch: str | None = None
     next_seq: int = 1
+    sent_ms: int | None = None
 
     def __post_init__(self) -> None:
         _require(
@@ -263,11 +266,14 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Agent -> server: rounds in rising `seq`, all of one epoch. `gap` = (first, last, reason) given up before them."""
+    """Agent -> server: rounds in rising `seq`, all of one epoch. `gap` = (first, last, reason) given up before them;
+    `sent_ms` = the agent's wall clock as this leaves, which older agents do not say.
+    """
 
     epoch: str
     rounds: tuple[Round, ...]
     gap: tuple[int, int, str] | None = None
+    sent_ms: int | None = None
 
     @property
     def samples(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import socketio
 
 from pingmon.concurrency import Server
+from pingmon_agent.wire import codec
 
 AGENT = "/agent"
 _say_lock = threading.Lock()
@@ -36,6 +37,7 @@ class Pretend:
         self.answer_handshakes = self.answer_reports = True
         self.report_answer: Any = None
         self.upto = 0
+        self.epochs: dict[str, int] = {}  # upto by epoch, once any is known
         self.sid = ""
         self.sio.on("connect", self.connected, namespace=AGENT)
         self.sio.on("disconnect", lambda sid, *_: say("disconnect"), namespace=AGENT)
@@ -53,7 +55,10 @@ class Pretend:
         say("handshake", data=data, answer=answer)
         if not answers:
             raise RuntimeError("no answer, as told")
-        return {**answer, "upto": self.upto} if answer and answer.get("state") == "approved" else answer
+        if not answer or answer.get("state") != "approved":
+            return answer
+        epoch = str(codec.decode_handshake(data).epoch)
+        return {**answer, "upto": self.epochs.get(epoch, 0 if self.epochs else self.upto)}
 
     def report(self, sid: str, data: Any) -> object:
         """Commit, or answer as told."""
@@ -64,7 +69,7 @@ class Pretend:
         if self.report_answer is not None:
             answer, self.report_answer = self.report_answer, None
             return answer
-        self.upto = data["rounds"][-1]["seq"]
+        self.upto = self.epochs[data["epoch"]] = data["rounds"][-1]["seq"]
         return {"ok": True, "upto": self.upto, "dup": 0}
 
     def command(self, order: dict[str, Any]) -> None:

@@ -45,6 +45,35 @@ def test_a_good_file_gives_typed_settings_and_defaults(folder: Path) -> None:
     assert (config.agent.start_spread_s, config.agent.exit_when_unapproved) == (0.0, False)
 
 
+@pytest.mark.parametrize(
+    ("lines", "directory"),
+    [
+        ('buffer = "memory"', None),
+        ('buffer = "tmpfs"', "/run/pingmon-agent"),
+        ('buffer = "disk"', "/var/lib/pingmon-agent"),
+        ('buffer_dir = "/srv/ring"', "/srv/ring"),
+        ('buffer = "disk"\nbuffer_dir = "/srv/ring"', "/srv/ring"),
+    ],
+)
+def test_where_rounds_are_kept(folder: Path, lines: str, directory: str | None) -> None:
+    """Each kind of buffer has its directory, and another one can be named."""
+    agent = load(written(folder, GOOD + lines + "\n"), env={}).agent
+
+    assert agent.directory == (Path(directory) if directory else None)
+
+
+def test_files_are_taken_where_somebody_made_a_place(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a setting: the runtime directory if it exists, as systemd makes it, else memory."""
+    agent = load(written(folder, GOOD), env={}).agent
+    monkeypatch.setattr("pingmon_agent.config.RUNTIME_DIR", tmp_path / "pingmon-agent")
+    before = agent.directory
+    (tmp_path / "pingmon-agent").mkdir()
+
+    assert (before, agent.directory) == (None, tmp_path / "pingmon-agent")
+
+
 def test_the_passphrase_never_shows(folder: Path) -> None:
     """A configuration that is logged by accident gives nothing away."""
     assert "sesame" not in repr(load(written(folder, GOOD), env={}))
@@ -69,7 +98,7 @@ def test_the_environment_overrides_the_file(folder: Path) -> None:
     assert config.metrics.listen == ""
 
 
-ALLOWED_AGENT = "hostname, ip_address, exit_when_unapproved, start_spread_s"
+ALLOWED_AGENT = "hostname, ip_address, exit_when_unapproved, start_spread_s, buffer, buffer_dir, buffer_mib"
 REFUSED = [
     ("[sever]\n", "unknown section [sever]; allowed are server, agent, probe, metrics, log"),
     ("server = 1\n", "server must be a section: write [server] on a line of its own and its keys below"),
@@ -78,6 +107,13 @@ REFUSED = [
     (GOOD + "exit_when_unapproved = 1\n", "agent.exit_when_unapproved is 1; it must be true or false"),
     (GOOD + "start_spread_s = true\n", "agent.start_spread_s is True; it must be a number"),
     (GOOD + "start_spread_s = 301\n", "agent.start_spread_s is 301; it must lie between 0 and 300 seconds"),
+    (GOOD + 'buffer = "ramdisk"\n', "agent.buffer is 'ramdisk'; allowed are auto, memory, tmpfs, disk"),
+    (GOOD + "buffer_mib = 0\n", "agent.buffer_mib is 0; it must lie between 1 and 1024"),
+    (GOOD + 'buffer_dir = "ring"\n', "agent.buffer_dir is 'ring'; write an absolute path"),
+    (
+        GOOD + 'buffer = "memory"\nbuffer_dir = "/ring"\n',
+        'agent.buffer_dir is set, but agent.buffer is "memory"; set one of the two only',
+    ),
     (GOOD + "[probe]\ntimeout_ms = 0.5\n", "probe.timeout_ms is 0.5; it must be a whole number"),
     (GOOD + "[probe]\ntimeout_ms = 5\n", "probe.timeout_ms is 5; it must lie between 10 and 60000"),
     (GOOD + "[probe]\nwindow_ms = -1\n", "probe.window_ms is -1; it must lie between 0 and 60000"),

@@ -277,6 +277,20 @@ def test_a_server_that_knows_our_future_starts_a_new_epoch(side: Side) -> None:
     assert [(r.seq, r.started_ms) for r in report.rounds] == [(1, 1), (2, 2)]
 
 
+def test_a_word_about_the_old_epoch_says_nothing_about_the_new_one(side: Side) -> None:
+    """The server's push still tells where the epoch of the handshake stands; until the next one that is to be asked."""
+    side.measure(2)
+    side.delivery.on_handshake(approved(upto=40))
+    assert side.delivery.must_greet
+
+    side.delivery.on_handshake(approved(upto=40))
+
+    assert [r.seq for r in side.report()[1].rounds] == [1, 2]
+    side.delivery.greet()
+    side.delivery.on_handshake(approved())
+    assert not side.delivery.must_greet
+
+
 def test_targets_are_taken_once_approved_and_only_ours() -> None:
     """Too early, another agent's, or older than what is in use: refused with a sentence, and nothing changes."""
     side = Side()

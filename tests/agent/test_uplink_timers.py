@@ -7,6 +7,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from pingmon_agent.link import Link
 from pingmon_agent.ring import Ring
 from pingmon_agent.tls import client_context
 from pingmon_agent.uplink import Uplink
+from pingmon_agent.wire import codec
 from pingmon_agent.wire.contract import Handshake, TargetSet
 
 from .certificates import Authority
@@ -146,3 +148,32 @@ def test_a_closed_link_leaves_no_descriptor_and_no_thread(line: Line) -> None:
     for thread in threads:
         thread.join(5)
     assert [thread.name for thread in threads if thread.is_alive()] == []
+
+
+def test_another_epoch_is_greeted_on_the_same_connection(line: Line) -> None:
+    """The server knows more than the agent: at once a handshake under a fresh epoch, and then the report."""
+    first = line.ring.epoch
+    line.server.tell("set", handshake_answer=APPROVED, epochs={first: 40})
+    line.ring.append(started_ms=1, revision=1, samples=array("i", [7]), disturbed=False)
+    line.uplink.start()
+    greeted = [codec.decode_handshake(line.server.wait("handshake")["data"]).epoch for _ in range(2)]
+
+    reported = codec.decode_report(line.server.wait("report")["data"])
+
+    assert greeted == [first, reported.epoch]
+    assert reported.epoch == line.ring.epoch != first
+    assert line.uplink.counts.connections == 1
+
+
+def test_a_server_that_always_knows_more_is_not_flooded(line: Line) -> None:
+    """Each answer makes a new epoch, and each greeting waits longer than the one before."""
+    line.server.tell("set", handshake_answer=APPROVED, upto=40)
+    line.ring.append(started_ms=1, revision=1, samples=array("i", [7]), disturbed=False)
+    line.uplink.start()
+    moments = []
+    for _ in range(8):
+        line.server.wait("handshake")
+        moments.append(time.monotonic())
+
+    pauses = [after - before for before, after in pairwise(moments)]
+    assert pauses[-1] > 0.005 * 2**7 * 0.9

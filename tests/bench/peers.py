@@ -25,7 +25,7 @@ class NoFiguresError(Exception):
     """A peer is not here or does not run; the text says what to do, and the bench goes on without it."""
 
 
-_FETCHED = ROOT / "build" / "peers"
+FETCHED = ROOT / "build" / "peers"
 WINDOW_S = 1.0  # the agent's default probe.window_ms
 _PACED_PERIOD_S, _BURST_PERIOD_S = 2.5, 2.0
 
@@ -33,7 +33,7 @@ _PACED_PERIOD_S, _BURST_PERIOD_S = 2.5, 2.0
 def find(program: str) -> str | None:
     """The program that `.ci/setup.sh peers` fetched, else the system's, else None."""
     for folder in ("usr/bin", "bin", "usr/sbin", "sbin"):
-        if (path := _FETCHED / folder / program).exists():
+        if (path := FETCHED / folder / program).exists():
             return str(path)
     return shutil.which(program)
 

@@ -55,6 +55,20 @@ def test_bench_accuracy_in_small() -> None:
     assert found["icmplib_err_p99_us"] > 0
 
 
+@pytest.mark.e2e
+def test_bench_ingest_in_small() -> None:
+    """A few thousand samples cost the server something, are all acknowledged, and the peers stand beside it."""
+    lines = run("ingest", "--quick", "--targets", "50")
+
+    assert lines.keys() == {"ingest-50"}
+    found = lines["ingest-50"]
+    assert 0 < found["cpu_s_per_msample"] < 1_000
+    assert 0 < found["ack_p50_s"] <= found["ack_p99_s"] < 10
+    assert ("cpu_vs_prometheus" in found) == (find("prometheus") is not None)
+    assert ("cpu_vs_rrd" in found) == (find("rrdtool") is not None)
+    assert json.loads((OUT / "ingest-50.json").read_text())["result"] == found
+
+
 def test_the_responder_answers_as_a_host_would() -> None:
     """Addresses swapped, type 0, and a checksum that is right wherever that of the request was."""
     message = bytes((8, 0, 0, 0)) + bytes(range(60))

@@ -68,7 +68,7 @@ class Witness(Delivery):
         self.waits: list[tuple[float, float]] = []  # when an acknowledgement came, how long it took
         self.told_to_wait = 0  # refusals with retry_after_s
         self.first_report_ms: float | None = None  # real time; set it to None to be told of the next one
-        self._sent_at, self._sent_seq, self._acked_seq = 0.0, 0, 0
+        self._sent_at, self._sent_seq, self._acked_seq, self._sent_epoch = 0.0, 0, 0, ""
 
     def next_report(self, now: float) -> Outgoing | None:
         """See Delivery."""
@@ -80,6 +80,7 @@ class Witness(Delivery):
             return None
         payload = outgoing.payload
         self._sent_at, self._sent_seq = time.monotonic(), payload["rounds"][-1]["seq"]
+        self._sent_epoch = payload["epoch"]
         if self.first_report_ms is None:
             self.first_report_ms = time.time() * 1000
         if "gap" in payload:
@@ -92,19 +93,20 @@ class Witness(Delivery):
         if token == self.in_flight and isinstance(body, dict):
             self.waits.append((time.monotonic(), time.monotonic() - self._sent_at))
             self.told_to_wait += "retry_after_s" in body
-            self._note(body.get("upto") if body.get("ok") is True else None)
+            self._note(body.get("upto") if body.get("ok") is True else None, self._sent_epoch)
         return super().on_ack(token, body, now)
 
     def on_handshake(self, body: object) -> Answer:
         """See Delivery."""
+        epoch = self.ring.epoch  # with the last word about it the ring may go on to the next one
         answer = super().on_handshake(body)
         if answer.state is SessionState.APPROVED and isinstance(body, dict):
-            self._note(body.get("upto"))
+            self._note(body.get("upto"), epoch)
         return answer
 
-    def _note(self, upto: object) -> None:
+    def _note(self, upto: object, epoch: str) -> None:
         if isinstance(upto, int):
-            self.log.acked(self.ring.epoch, upto)
+            self.log.acked(epoch, upto)
             self.upto, self._acked_seq = upto, max(upto, self._acked_seq)
 
 
@@ -159,7 +161,7 @@ class SimAgent:
     @property
     def delivered(self) -> bool:
         """Whether the server says that it has everything."""
-        return self.connected and self.delivery.upto == self.ring.last_seq
+        return self.connected and self.delivery.upto == self.ring.last_seq and self.ring.waiting() == 0
 
     def stop(self) -> None:
         """Hang up."""
@@ -194,7 +196,7 @@ class Fleet:
         while not self._stop.is_set():
             self._measuring.wait()
             with self._turn:
-                for agent in self.agents:
+                for agent in self.agents if not self._stop.is_set() else ():
                     agent.measure()
             due = max(due + 1.0, time.monotonic() - 1.0)
             self._stop.wait(max(0.0, due - time.monotonic()))
@@ -246,6 +248,8 @@ class Fleet:
         """Hang up and end."""
         self._stop.set()
         self._measuring.set()
+        if self._thread.is_alive():
+            self._thread.join()
         enders = [threading.Thread(target=agent.stop) for agent in self.agents]
         for ender in enders:
             ender.start()

@@ -18,7 +18,7 @@ import pytest
 
 from pingmon.cli.children import Child
 from tests.lab import control, topology
-from tests.support.processes import Server, clean_environment, free_port, wait_for
+from tests.support.processes import Server, clean_environment, free_port, processes_about, wait_for
 from tests.support.web import Session
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -34,20 +34,6 @@ def traces_on_host() -> list[str]:
     """Interfaces and named namespaces of the host that bear names of the lab (others may come and go meanwhile)."""
     links = [name for _, name in socket.if_nameindex() if name.startswith(("lab", "net0"))]
     return links + [city for city in topology.load(topology.DEFAULT).cities if Path("/run/netns", city).exists()]
-
-
-def processes_about(home: Path) -> list[str]:
-    """Command lines that name the lab's directory, of whatever process."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if str(home) in line:
-                found.append(line)
-    return found
 
 
 @dataclass

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
+from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pingmon.services.bundle import Services
+from pingmon.store.rounds import StoredRound
 
-from .conftest import hello, passphrase
+from .conftest import Approve, hello, passphrase
 
 pytestmark = pytest.mark.e2e
 
@@ -55,6 +60,26 @@ def test_targets_go_out_and_come_in(config_file: Path) -> None:
     assert out.stdout == "gw,192.0.2.254\n2001:db8::1,2001:db8::1\n"
     assert pingmon(config_file, "targets", "import", "-", stdin=out.stdout).returncode == 0
     assert pingmon(config_file, "targets", "export").stdout == out.stdout
+
+
+def test_history_prints_what_was_measured(config_file: Path, services: Services, approve: Approve) -> None:
+    """Steps by default, every sample if asked, as a table or for programs."""
+    services.registry.put_targets([("gw", "192.0.2.254")], "test")
+    agent, now = approve(), time.time_ns() // 1_000_000
+    stored = StoredRound(
+        agent_no=agent.no, epoch="e", seq=1, started_ms=now - 60_000, revision=1, flags=0, received_ms=now,
+        samples=array("i", [12_345]),
+    )  # fmt: skip
+    ids = services.registry.snapshot.sets[agent.no]
+    services.rounds.write([replace(stored, revision=ids.revision)], {(agent.no, "e"): 1}, now)
+
+    raw = pingmon(config_file, "history", "probe-1", "gw", "--from=-5m", "--step", "raw")
+    steps = json.loads(pingmon(config_file, "history", "probe-1", "gw", "--output", "json").stdout)
+    wrong = pingmon(config_file, "history", "probe-1", "gw", "--from", "yesterday")
+
+    assert re.fullmatch(r"TIME +RTT MS  STATUS\n20\d\d-\d\d-\d\dT[0-9:.]+Z  12.345  ok\n", raw.stdout)
+    assert [p["p50_ms"] for p in steps if p["sent"]] == [12.345]
+    assert (wrong.returncode, wrong.stderr[:42]) == (1, "pingmon: `from` is no time: 'yesterday'; w")
 
 
 @pytest.mark.parametrize(

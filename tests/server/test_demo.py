@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pingmon.cli.children import Child
-from tests.support.processes import Server, clean_environment, free_port, wait_for
+from tests.support.processes import Server, clean_environment, free_port, processes_about, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -40,20 +40,6 @@ def wait_until_shown(child: Child) -> str:
         return text if "stop            Ctrl-C" in text else None
 
     return wait_for(shown, "the demo to be ready", deadline_s=60)
-
-
-def processes_about(home: Path) -> list[str]:
-    """Command lines that name the demo's directory, of whatever process."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if str(home) in line:
-                found.append(line)
-    return found
 
 
 def refusal(home: Path, port: int, *prefix: str) -> tuple[int, str]:

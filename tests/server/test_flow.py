@@ -113,7 +113,7 @@ class Agent:
     def __post_init__(self) -> None:
         self.ring = Ring(self.clock.monotonic)
         identity = Handshake(passphrase=self.secret, hostname="probe-1", ip_address="192.0.2.1", version="1.0")
-        self.delivery = Delivery(self.ring, identity, self.targets.append)
+        self.delivery = Delivery(self.ring, identity, self.targets.append, wall_ms=self.clock.wall_ms)
 
     def measure(self) -> None:
         current = self.targets[-1]

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from pingmon.services.book import Book
 from pingmon.services.bundle import Services, open_services
 from pingmon.services.ingest import Ingest
-from pingmon.store.rounds import StoredRound, StoreError
+from pingmon.store.ledger import LedgerFile
+from pingmon.store.rounds import Also, StoredRound, StoreError
 from pingmon_agent.wire.contract import ErrorCode, Report, WireError
 from pingmon_agent.wire.legacy import LegacySample
 
@@ -22,6 +24,10 @@ from .conftest import EPOCH, Approve, FakeClock, report
 def two_targets(committing: Services) -> Services:
     committing.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
     return committing
+
+
+def book(services: Services) -> Book:
+    return Book(LedgerFile(services.config.data_dir / "samples.db"), services.clock, services.clocks, 5)
 
 
 def stored(services: Services) -> list[tuple[int, list[int]]]:
@@ -66,7 +72,7 @@ def test_duplicates_in_one_commit_are_seen(services: Services, approve: Approve)
     ]
     for sender in senders:
         sender.start()
-    while services.ingest.waiting_samples < 4:
+    while services.ingest.pressure.waiting_samples < 4:
         threading.Event().wait(0.001)
 
     committer = threading.Thread(target=services.ingest.run)
@@ -137,10 +143,12 @@ class BrokenStore:
         self._real = real
         self.broken = True
 
-    def write(self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int) -> None:
+    def write(
+        self, rounds: Sequence[StoredRound], cursors: Mapping[tuple[int, str], int], now_ms: int, also: Also
+    ) -> None:
         if self.broken:
             raise StoreError("database or disk is full")
-        self._real.write(rounds, cursors, now_ms)
+        self._real.write(rounds, cursors, now_ms, also)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -151,7 +159,7 @@ def test_nothing_is_acknowledged_that_was_not_stored(services: Services, approve
     services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
     agent = approve()
     store = BrokenStore(services.rounds)
-    ingest = Ingest(store, services.registry, services.clock, ())
+    ingest = Ingest(store, services.registry, services.clock, (), book(services), services.clocks)
     committer = threading.Thread(target=ingest.run)
     committer.start()
     waiting = report(services, agent, 1, [1, 2])
@@ -178,7 +186,7 @@ def test_a_fault_in_a_sink_does_not_stop_the_committer(services: Services, appro
         if len(seen) == 1:
             raise ZeroDivisionError
 
-    ingest = Ingest(services.rounds, services.registry, services.clock, (sink,))
+    ingest = Ingest(services.rounds, services.registry, services.clock, (sink,), book(services), services.clocks)
     committer = threading.Thread(target=ingest.run)
     committer.start()
     first = ingest.submit(agent.no, report(services, agent, 1, [1, 2]))
@@ -193,7 +201,7 @@ def test_back_pressure_answers_at_once(services: Services, approve: Approve, mon
     """More than fits is refused with a time to come back, not queued without end."""
     services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
     agent = approve()
-    monkeypatch.setattr("pingmon.services.ingest.MAX_WAITING_SAMPLES", 1)
+    monkeypatch.setattr("pingmon.services.pressure.MAX_WAITING_SAMPLES", 1)
 
     answer = services.ingest.submit(agent.no, report(services, agent, 1, [1, 2]))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingmon.services.bundle import Services
-from pingmon.services.cells import CellState
+from pingmon.services.cells import CellState, Row, Thresholds
 from pingmon.services.recent import KEEP_MS, Recent
 from pingmon.store.rounds import FLAG_DISTURBED, StoredRound
 
@@ -248,3 +248,30 @@ def test_held_agents_keep_their_row_and_rejected_ones_go(row: Services) -> None:
 
     row.registry.reject("probe-1", "test")
     assert row.grid.layout_json()["agents"] == []
+
+
+SAMPLES = st.one_of(st.integers(0, 300_000), st.sampled_from([-1, -2, -3, -4, -5, -6, -7]))
+
+
+@given(
+    st.integers(1, 400),
+    st.lists(
+        st.tuples(st.dictionaries(st.integers(0, 39), SAMPLES, max_size=12), st.booleans()), min_size=1, max_size=30
+    ),
+)
+def test_the_short_way_through_a_round_gives_what_the_long_one_does(
+    quiet: int, rounds: list[tuple[dict[int, int], bool]]
+) -> None:
+    """Cells without trouble are worked out all at once; whatever came before, the picture is that of one by one."""
+    limits = Thresholds(50_000, 200_000)
+    short, long = Row.empty(1, tuple(range(40))), Row.empty(1, tuple(range(40)))
+    for k, (exceptions, disturbed) in enumerate([({}, False)] * 12 + rounds):
+        samples = [exceptions.get(i, 1000 * quiet + i) for i in range(40)]
+        taken = stored(NOW + k * 5000, *samples, flags=FLAG_DISTURBED * (disturbed and k % 3 == 0))
+        short.take(taken, limits)
+        long.odd = set(range(40))
+        long.take(taken, limits)
+
+        assert (short.last, short.states, short.lost, short.dead, short.sent) == (
+            long.last, long.states, long.lost, long.dead, long.sent,
+        )  # fmt: skip

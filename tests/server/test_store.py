@@ -127,7 +127,7 @@ def test_reading_the_last_hour_touches_no_older_round(tmp_path: Path) -> None:
 
     query = next(statement for statement in plans if "FROM rounds" in statement)
     steps = [step[3] for step in real(tmp_path / "samples.db").execute(f"EXPLAIN QUERY PLAN {query}")]
-    assert any("PRIMARY KEY (agent_no=? AND started_ms>?)" in step for step in steps), steps
+    assert any("PRIMARY KEY (agent_no=? AND started_ms>? AND started_ms<?)" in step for step in steps), steps
     store.close()
 
 
@@ -174,7 +174,7 @@ def test_a_cursor_outlives_its_last_round(tmp_path: Path) -> None:
 
     assert store.drop_before(10 * HOUR_MS) == 0
     assert store.cursors() == {(1, "e"): 1}
-    assert store.drop_before(12 * HOUR_MS) == 0
+    assert store.drop_before(12 * HOUR_MS + 1) == 0
     assert store.cursors() == {}
     store.write([row(1, 13 * HOUR_MS)], {(1, "e"): 1}, 13 * HOUR_MS)
     assert [r.seq for r in store.since(0)] == [1]

@@ -52,6 +52,20 @@ def wait_for(probe: Callable[[], T | None], what: str, *, deadline_s: float = 20
         time.sleep(every_s)
 
 
+def processes_about(home: Path) -> list[str]:
+    """Command lines of other processes that name this directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if str(home) in line:
+                found.append(line)
+    return found
+
+
 def clean_environment(**extra: str) -> dict[str, str]:
     """This process's environment without any PINGMON_ setting, plus `extra`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PINGMON_")}

@@ -11,7 +11,7 @@ from flask import Flask
 
 from pingmon.services.bundle import Services
 
-from . import access, accounts, api, errors, headers, pages
+from . import access, accounts, api, errors, headers, measured, pages
 from .access import is_our_name
 from .accounts import may_read_metrics, viewer_id
 
@@ -30,4 +30,5 @@ def install(app: Flask, services: Services, signed_out: Callable[[int], None]) -
     accounts.install(app, services, signed_out)
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(api.blueprint)
+    app.register_blueprint(measured.blueprint)
     headers.install(app)

@@ -25,8 +25,12 @@ PERMISSIONS: Final[dict[str, Role | None]] = {
     "web.agents": Role.VIEWER,
     "web.targets": Role.VIEWER,
     "web.passphrases": Role.ADMIN,
-    "api.pair": Role.VIEWER,
-    "api.grid": Role.VIEWER,
+    "measured.pair": Role.VIEWER,
+    "measured.grid": Role.VIEWER,
+    "measured.history_of_pair": Role.VIEWER,
+    "measured.history_of_many": Role.VIEWER,
+    "measured.agent_completeness": Role.VIEWER,
+    "measured.pair_completeness": Role.VIEWER,
     "api.list_agents": Role.VIEWER,
     "api.show_agent": Role.VIEWER,
     "api.approve_agent": Role.ADMIN,
@@ -43,7 +47,7 @@ PERMISSIONS: Final[dict[str, Role | None]] = {
     "api.create_passphrase": Role.ADMIN,
     "api.revoke_passphrase": Role.ADMIN,
 }
-OURS: Final = ("web.", "api.", "security.")
+OURS: Final = ("web.", "api.", "measured.", "security.")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

@@ -6,6 +6,7 @@ Must not know: pages, API.
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from flask_security import Security, current_user, login_user
 from flask_security.datastore import SQLAlchemySessionUserDatastore
 from flask_security.forms import LoginForm
 from flask_wtf.csrf import CSRFProtect  # type: ignore[import-untyped]
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import scoped_session
 
 from pingmon.services.bundle import Services
@@ -25,6 +27,7 @@ from pingmon.store.models import User
 
 from .credentials import EMAIL_RULES, LANES, MEMORY_KIB, PASSWORD_MIN, TIME_COST, OffHub
 
+log = logging.getLogger("pingmon.accounts")
 SESSION_LIFE = timedelta(hours=12)
 
 
@@ -79,6 +82,18 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+class _Datastore(SQLAlchemySessionUserDatastore):
+    """Signing in also notes when and from where; a full disk must not lock out whoever comes to see what is wrong."""
+
+    def commit(self) -> None:
+        """Save, if the database can be written."""
+        try:
+            super().commit()
+        except OperationalError as error:
+            self.db.session.rollback()
+            log.warning("the time of this sign-in is not kept: %s", error.orig)
+
+
 class SignInForm(LoginForm):
     """The stock form without "remember me": a cookie that outlives the session cannot be ended by us."""
 
@@ -92,7 +107,7 @@ def install(app: Flask, services: Services, signed_out: Callable[[int], None]) -
     factory: Any = services.directory.session
     sessions: scoped_session[Any] = scoped_session(factory, scopefunc=_context_id)
     CSRFProtect(app)
-    datastore = SQLAlchemySessionUserDatastore(sessions, User, RoleRow)
+    datastore = _Datastore(sessions, User, RoleRow)
     security = Security(app, datastore, login_form=SignInForm)
     security.pwd_context = OffHub(security.pwd_context)
     # Flask-Security's own tokens are signed, not stored, so nobody could revoke one: cookie sessions only.

@@ -1,5 +1,5 @@
-"""The JSON API under /api/v1 and the original /monitoring path. Reads the request, asks one service, says what came
-out; who may call what stands in access.py. Must not know: HTML, sockets, the store.
+"""The JSON API under /api/v1 for what people decide: agents, targets, passphrases. Reads the request, asks one service,
+says what came out; who may call what stands in access.py. Must not know: HTML, sockets, the store.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from pingmon.services.errors import NotFound
 from pingmon.services.probes import check_probe
-from pingmon.services.views import AgentView
+from pingmon.services.views import AgentView, seconds
 from pingmon_agent.wire.contract import State
 
 from .accounts import Role, current_email, current_role
@@ -22,24 +22,10 @@ MAX_BODY_BYTES: Final = 1 << 20
 # What a viewer does not learn about an agent: where it is and how it came in.
 DETAILS: Final = ("ip_address", "observed_ip", "previous_ip", "version", "passphrase_label", "decided_by")
 TARGET: Final[dict[str, type]] = {"name": str, "address": str}
+NO_AGENT: Final = "there is no agent {!r}; the list of agents shows ids and hostnames"
 PROBE: Final[dict[str, type]] = {"probe": dict}
 
 blueprint = Blueprint("api", __name__)
-
-
-# -- the picture --
-
-
-@blueprint.get("/monitoring/<agent>/<target>")
-def pair(agent: str, target: str) -> ResponseReturnValue:
-    """The last hour of one pair, as the original program answered it."""
-    return jsonify(services().history.pair(agent, target))
-
-
-@blueprint.get("/api/v1/grid")
-def grid() -> ResponseReturnValue:
-    """The whole picture now."""
-    return jsonify(services().grid.picture_json())
 
 
 # -- agents --
@@ -47,27 +33,29 @@ def grid() -> ResponseReturnValue:
 
 def _seen_by_me(view: AgentView) -> dict[str, Any]:
     described: dict[str, Any] = services().registry.describe(view)
+    described["clock_offset_s"] = seconds(services().clocks.offset_ms(view.no))
     if (current_role() or 0) >= Role.OPERATOR:
         return described
     return {name: value for name, value in described.items() if name not in DETAILS}
 
 
-def _visible(view: AgentView) -> bool:
+def visible(view: AgentView) -> bool:
+    """Whether whoever asks may know of this agent."""
     return view.state is not State.PENDING or (current_role() or 0) >= Role.OPERATOR
 
 
 @blueprint.get("/api/v1/agents")
 def list_agents() -> ResponseReturnValue:
     """All agents; a viewer does not see those that wait."""
-    return jsonify(agents=[_seen_by_me(view) for view in services().registry.agents() if _visible(view)])
+    return jsonify(agents=[_seen_by_me(view) for view in services().registry.agents() if visible(view)])
 
 
 @blueprint.get("/api/v1/agents/<ref>")
 def show_agent(ref: str) -> ResponseReturnValue:
     """One agent by id or hostname."""
     view = services().registry.agent(ref)
-    if not _visible(view):
-        raise NotFound(f"there is no agent {ref!r}; the list of agents shows ids and hostnames")
+    if not visible(view):
+        raise NotFound(NO_AGENT.format(ref))
     return jsonify(_seen_by_me(view))
 
 

@@ -13,9 +13,9 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError  # type: ignore[import-untyped]
 from werkzeug.exceptions import HTTPException
 
-from pingmon.services.errors import Conflict, Invalid, NotFound, Refused
+from pingmon.services.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 
-STATUS: Final[dict[type[Refused], int]] = {NotFound: 404, Conflict: 409, Invalid: 422}
+STATUS: Final[dict[type[Refused], int]] = {NotFound: 404, Conflict: 409, Invalid: 422, Unavailable: 503}
 SENTENCES: Final[dict[int, tuple[str, str]]] = {
     400: ("bad_request", "The request cannot be understood. Check its form and send it again."),
     401: ("signed_out", "You are not signed in. Sign in and try again."),

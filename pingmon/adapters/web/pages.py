@@ -59,7 +59,7 @@ def _hash(path: Path, _changed_ns: int) -> str:
 @blueprint.get("/")
 def grid() -> ResponseReturnValue:
     """Agents by targets, live."""
-    return render_template("grid.html", page="grid")
+    return render_template("grid.html", page="grid", raw_hours=services().config.retention.raw_hours)
 
 
 @blueprint.get("/agents")

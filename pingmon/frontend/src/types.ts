@@ -17,6 +17,8 @@ export interface AgentRow {
   decided_at: number | null;
   same_name_as: string[];
   connected: boolean;
+  /** the agent's clock minus the server's; null for agents that do not say */
+  clock_offset_s: number | null;
 }
 
 export interface TargetRow {
@@ -50,4 +52,22 @@ export interface PairHistory {
   target: string;
   interval_s: number;
   samples: Sample[];
+}
+
+/** Time in which rounds are missing, or none were expected; `text` says why in words. */
+export interface MissingSpan {
+  from: number;
+  to: number;
+  rounds: number;
+  reason: string;
+  text: string;
+}
+
+export interface Completeness {
+  expected: number;
+  received: number;
+  late: number;
+  missing: number;
+  gaps: MissingSpan[];
+  not_expected: MissingSpan[];
 }

@@ -71,3 +71,31 @@ test("a new layout keeps the values of pairs that stay, wherever they move", () 
   assert.deepEqual(picture.lastRound, [null, 2000, 1000]);
   assert.deepEqual(picture.counts(), [5, 2, 1, 0, 0, 1, 0, 0]);
 });
+
+test("an earlier instant replaces everything, and the present comes back with a layout and all rows", () => {
+  const picture = joined();
+  const then = layout(1, ["b", "c"], [8, 9]);
+  const agents = then.agents.map((agent, i) => ({ ...agent, last_round: i ? null : 900, disturbed: i === 0 }));
+  picture.showPast({ ...then, agents, at: 1000, samples: [[5, -5], [-2, -2]], state: [["ok", "error"], ["none", "none"]] });
+  assert.deepEqual([...picture.rtt], [5, -5, -2, -2]);
+  assert.deepEqual([...picture.state], [1, 6, 0, 0]);
+  assert.deepEqual(picture.lastRound, [900_000, null]);
+  assert.deepEqual([...picture.disturbed], ["b"]);
+  assert.equal(picture.asOfMs, 1_000_000);
+  const part = { version: 1, seq: 11, now_ms: 0, rows: [[0, 1]] as [number, number][] };
+  assert.equal(picture.apply(part, bytes([9, 9], [1, 1])), "gap");
+  picture.setLayout(layout(1, ["a", "b"], [7, 8]));
+  assert.equal(picture.asOfMs, null);
+  const all = { version: 1, seq: 12, now_ms: 0, rows: [[0, 1], [1, 1]] as [number, number][] };
+  assert.equal(picture.apply(all, bytes([5, 6, 7, 8], [1, 1, 1, 1])), "applied");
+});
+
+test("a path is found again where it stands now", () => {
+  const picture = joined();
+  const path = picture.pathOf({ agentIndex: 1, targetIndex: 0 });
+  assert.deepEqual(path, { agentId: "b", targetId: 7 });
+  picture.setLayout(layout(2, ["c", "a", "b"], [8, 9, 7]));
+  assert.deepEqual(path && picture.pairOf(path), { agentIndex: 2, targetIndex: 2 });
+  picture.setLayout(layout(3, ["c"], [7]));
+  assert.equal(path && picture.pairOf(path), null);
+});

@@ -3,7 +3,7 @@ import { api } from "../api";
 import type { AgentRow } from "../types";
 import { h, must, type Child } from "../ui/dom";
 import { confirm, notify, report } from "../ui/feedback";
-import { plural, timeTag } from "../ui/time";
+import { duration, plural, timeTag } from "../ui/time";
 import { can, poll, redraw, type Poller } from "./list";
 
 const STATE_WORDS: Record<AgentRow["state"], string> = {
@@ -84,7 +84,7 @@ function row(agent: AgentRow): HTMLElement {
     cell("Version", agent.version || "–"),
     cell("Passphrase", agent.passphrase_label || "–"),
     cell("First seen", timeTag(agent.first_seen)),
-    cell("Last seen", timeTag(agent.last_seen)),
+    cell("Last seen", timeTag(agent.last_seen), clockWarning(agent)),
     h("td", { class: "row-actions" }, actions(agent)),
   );
 }
@@ -92,6 +92,14 @@ function row(agent: AgentRow): HTMLElement {
 function presence(agent: AgentRow): HTMLElement {
   const word = agent.connected ? "connected" : "not connected";
   return h("span", { class: `dot ${agent.connected ? "on" : "off"}`, role: "img", "aria-label": word, title: word });
+}
+
+/** Below a second nobody can tell the clock from the way, and nothing is corrected (the server's rule). */
+function clockWarning(agent: AgentRow): Child {
+  const offset = agent.clock_offset_s ?? 0;
+  if (Math.abs(offset) < 1) return null;
+  const text = `clock ${duration(Math.abs(offset) * 1000)} ${offset > 0 ? "ahead" : "behind"}`;
+  return h("div", { class: "warning small", title: "Times are shown corrected by this. Set the clock of the host, for example with NTP." }, `⚠ ${text}`);
 }
 
 function kind(agent: AgentRow): Child {

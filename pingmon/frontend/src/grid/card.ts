@@ -1,24 +1,20 @@
-// The card of one cell: names, figures and the chart of the last hour. Shown on hover or focus, kept when pinned.
+// The card of one cell: names, figures and the chart of the hour before now, or before the instant that is looked at. Shown on hover or focus, kept when pinned.
 import type uPlot from "uplot";
 import { api } from "../api";
-import type { PairHistory } from "../types";
+import type { Completeness, MissingSpan, PairHistory } from "../types";
 import { h } from "../ui/dom";
-import { ago, plural } from "../ui/time";
-import { drawChart } from "./chart";
-import type { Picture } from "./picture";
+import { ago, clockTime, plural } from "../ui/time";
+import { drawChart, HOUR_S } from "./chart";
+import { gapLines, missingSpans } from "./gaps";
+import type { Pair, Picture } from "./picture";
 import { lastInWords, STATES } from "./states";
 import { summarise } from "./summary";
 
 const WAIT_MS = 90;
 const MARGIN = 10;
 
-export interface Pair {
-  agentIndex: number;
-  targetIndex: number;
-}
-
 export class Card {
-  readonly element = h("aside", { class: "card pair", hidden: true, "aria-label": "Last hour of this path" });
+  readonly element = h("aside", { class: "card pair", hidden: true, "aria-label": "An hour of this path" });
   pinned = false;
   private readonly heading = h("h2", {});
   private readonly badge = h("span", { class: "badge" });
@@ -29,6 +25,7 @@ export class Card {
   private readonly link = h("a", { target: "_blank", rel: "noopener" }, "JSON");
   private readonly foot = h("p", { class: "muted small card-foot" });
   private readonly note = h("p", { class: "card-note", hidden: true });
+  private readonly gaps = h("ul", { class: "card-gaps muted small", "aria-label": "Gaps of this hour", hidden: true });
   private chart: uPlot | null = null;
   private key = "";
   private loadedAt = 0;
@@ -40,8 +37,8 @@ export class Card {
     onClose: () => void,
   ) {
     const close = h("button", { class: "card-close", type: "button", "aria-label": "Close", on: { click: onClose } }, "×");
-    this.foot.append(h("span", {}, "last hour"), this.readout, this.link);
-    this.element.append(h("header", {}, this.heading, this.badge, close), this.sub, this.figures, this.plot, this.note, this.foot);
+    this.foot.append(h("span", {}, "one hour"), this.readout, this.link);
+    this.element.append(h("header", {}, this.heading, this.badge, close), this.sub, this.figures, this.plot, this.note, this.gaps, this.foot);
     document.body.append(this.element);
   }
 
@@ -80,7 +77,7 @@ export class Card {
 
   private keyOf(pair: Pair): string {
     const { agents, targets } = this.picture.layout;
-    return `${agents[pair.agentIndex]?.id}/${targets[pair.targetIndex]?.id}`;
+    return `${agents[pair.agentIndex]?.id}/${targets[pair.targetIndex]?.id}/${this.picture.asOfMs ?? "now"}`;
   }
 
   private turnTo(pair: Pair, key: string): void {
@@ -88,6 +85,7 @@ export class Card {
     this.clearChart();
     this.fillFigures("–", "–", "–", "–");
     this.say("");
+    this.tellGaps([]);
     clearTimeout(this.timer);
     this.timer = window.setTimeout(() => void this.load(pair, key), WAIT_MS);
   }
@@ -105,7 +103,21 @@ export class Card {
     this.badge.textContent = [state?.glyph, state?.label].filter(Boolean).join(" ");
     const age = !last ? "no round yet" : `round ${ago(last - this.picture.clockOffsetMs)}`;
     this.sub.textContent = `${target.address} · ${lastInWords(this.picture.rtt[cell] ?? -2)} · ${age}`;
-    this.link.href = `/monitoring/${encodeURIComponent(agent.id)}/${target.id}`;
+    this.link.href = this.historyOf(agent.id, target.id);
+  }
+
+  /** The hour before now, or before the instant that is looked at. */
+  private historyOf(agentId: string, targetId: number): string {
+    const pair = `${encodeURIComponent(agentId)}/${targetId}`;
+    if (this.picture.asOfMs === null) return `/monitoring/${pair}`;
+    const at = this.atS();
+    return `/api/v1/history/${pair}?from=${at - HOUR_S}&to=${at}&step=raw`;
+  }
+
+  private accountOf(agentId: string, targetId: number): string {
+    const at = this.atS();
+    const until = this.picture.asOfMs === null ? "" : `&to=${at}`;
+    return `/api/v1/completeness/${encodeURIComponent(agentId)}/${targetId}?from=${Math.floor(at - HOUR_S)}${until}`;
   }
 
   private async load(pair: Pair, key: string): Promise<void> {
@@ -117,23 +129,36 @@ export class Card {
     const target = targets[pair.targetIndex];
     if (!agent || !target) return;
     try {
-      const path = `/monitoring/${encodeURIComponent(agent.id)}/${target.id}`;
-      const history = await api<PairHistory>("GET", path, undefined, this.request.signal);
-      if (key === this.key) this.fill(history);
+      const [history, account] = await Promise.all([
+        api<PairHistory>("GET", this.historyOf(agent.id, target.id), undefined, this.request.signal),
+        api<Completeness>("GET", this.accountOf(agent.id, target.id), undefined, this.request.signal),
+      ]);
+      if (key === this.key) this.fill(history, missingSpans(account));
     } catch (error) {
       if (error instanceof DOMException) return;
       if (key === this.key) this.say(error instanceof Error ? error.message : String(error));
     }
   }
 
-  private fill(history: PairHistory): void {
+  /** Now by the server's clock, or the instant that is looked at. */
+  private atS(): number {
+    return (this.picture.asOfMs ?? Date.now() + this.picture.clockOffsetMs) / 1000;
+  }
+
+  private tellGaps(spans: readonly MissingSpan[]): void {
+    const lines = gapLines(spans, clockTime);
+    this.gaps.replaceChildren(...lines.map((line) => h("li", {}, line)));
+    this.gaps.hidden = lines.length === 0;
+  }
+
+  private fill(history: PairHistory, missing: readonly MissingSpan[]): void {
     const summary = summarise(history.samples);
     this.fillFigures(summary.current, summary.median, summary.max, summary.loss);
     this.clearChart();
-    this.say(summary.measured ? "" : "Nothing was measured on this path in the last hour.");
+    this.say(summary.measured ? "" : "Nothing was measured on this path in this hour.");
+    this.tellGaps(missing);
     if (!summary.measured) return;
-    const now = (Date.now() + this.picture.clockOffsetMs) / 1000;
-    this.chart = drawChart(this.plot, history, now, this.readout);
+    this.chart = drawChart(this.plot, history, missing, this.atS(), this.readout);
     this.plot.setAttribute("role", "img");
     this.plot.setAttribute("aria-label", `${plural(summary.measured, "ping")}, median ${summary.median}, ${summary.loss} lost`);
   }

@@ -7,6 +7,7 @@ export type LinkState =
   | { kind: "connecting" }
   | { kind: "live" }
   | { kind: "reconnecting"; sinceMs: number }
+  | { kind: "past" }
   | { kind: "signed-out" };
 
 const RESYNC_PAUSE_MS = 1000;
@@ -30,6 +31,19 @@ export class Live {
     this.socket.on("connect_error", () => this.lost(!this.socket.active));
     document.addEventListener("visibilitychange", () => this.wake());
     document.querySelector('form[action="/logout"]')?.addEventListener("submit", () => this.leave());
+  }
+
+  /** Takes nothing more: somebody looks at an earlier picture. */
+  pause(): void {
+    this.set({ kind: "past" });
+    this.socket.disconnect();
+  }
+
+  /** Goes on after `pause`, with everything anew. */
+  resume(): void {
+    if (this.link.kind !== "past") return;
+    this.set({ kind: "connecting" });
+    this.socket.connect();
   }
 
   private set(link: LinkState): void {
@@ -59,7 +73,7 @@ export class Live {
   }
 
   private lost(refused: boolean): void {
-    if (this.link.kind === "signed-out") return;
+    if (this.link.kind === "signed-out" || this.link.kind === "past") return;
     if (this.link.kind !== "reconnecting") this.set({ kind: "reconnecting", sinceMs: Date.now() });
     // A refusal is either an ended login or a server that is going down; the API tells which.
     if (refused) void this.askWhy();
@@ -77,7 +91,9 @@ export class Live {
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) return this.set({ kind: "signed-out" });
     }
-    setTimeout(() => this.socket.connect(), 2000);
+    setTimeout(() => {
+      if (this.link.kind !== "past") this.socket.connect();
+    }, 2000);
   }
 
   private wake(): void {

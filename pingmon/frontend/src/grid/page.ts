@@ -3,7 +3,8 @@
 import { h, must } from "../ui/dom";
 import { clockTime, duration, plural } from "../ui/time";
 import { Live, type LinkState } from "./live";
-import { Picture } from "./picture";
+import { Picture, type PastPicture } from "./picture";
+import { Scrubber } from "./scrub";
 import { BAD, DOWN, ERROR, LOSSY, NONE, OK, SLOW, STALE, STATES } from "./states";
 import { GridView } from "./view";
 
@@ -29,6 +30,7 @@ class GridPage {
       (rows) => this.rowsChanged(rows),
       () => this.tellLink(),
     );
+    new Scrubber((past) => this.lookAt(past));
     this.tellLink();
     setInterval(() => this.tellLink(), 1000);
   }
@@ -62,8 +64,24 @@ class GridPage {
     const items = must("#legend").children;
     items[1]?.setAttribute("title", `${warn} ms or more`);
     items[2]?.setAttribute("title", `${bad} ms or more`);
+    this.tellTrouble(this.picture.layout.trouble ?? "");
     this.applyFilters();
     this.summarise();
+  }
+
+  /** An earlier picture, or null for the live one. */
+  private lookAt(past: PastPicture | null): void {
+    if (!past) return this.live.resume();
+    if (this.live.link.kind !== "past") this.live.pause();
+    this.picture.showPast(past);
+    this.layoutChanged();
+    this.tellLink();
+  }
+
+  private tellTrouble(sentence: string): void {
+    const banner = must("#trouble");
+    banner.hidden = !sentence;
+    if (banner.textContent !== sentence) banner.textContent = sentence;
   }
 
   private rowsChanged(rows: number[]): void {
@@ -116,6 +134,7 @@ class GridPage {
 
   private freshness(link: LinkState): { word: string; text: string } {
     const since = this.lastRowsMs;
+    if (link.kind === "past") return { word: "past", text: `as of ${clockTime(this.picture.asOfMs ?? 0)}` };
     if (link.kind === "signed-out") return { word: "signed-out", text: "signed out" };
     if (link.kind === "reconnecting") {
       const age = since ? `, picture is ${duration(Date.now() - since)} old` : "";

@@ -1,5 +1,7 @@
 // The newest value and state of every pair, as the server sent it. Applies layouts and binary rows; knows no canvas, no socket.
 
+import { STATES } from "./states";
+
 export interface LayoutAgent {
   id: string;
   hostname: string;
@@ -17,6 +19,8 @@ export interface LayoutTarget {
 export interface Layout {
   version: number;
   interval_s: number;
+  /** why nothing new is kept, in a sentence for people; null while all is well */
+  trouble?: string | null;
   thresholds: { warn_ms: number; bad_ms: number };
   agents: LayoutAgent[];
   targets: LayoutTarget[];
@@ -27,6 +31,26 @@ export interface RowsMeta {
   seq: number;
   now_ms: number;
   rows: [agentIndex: number, lastRoundMs: number | null, disturbed?: boolean][];
+}
+
+/** the body of /api/v1/grid?at=; `at` and `last_round` are unix seconds, `samples` as `rtt` below */
+export interface PastPicture extends Layout {
+  at: number;
+  agents: (LayoutAgent & { last_round: number | null; disturbed: boolean })[];
+  samples: number[][];
+  state: string[][];
+}
+
+/** a cell by where it stands in the layout */
+export interface Pair {
+  agentIndex: number;
+  targetIndex: number;
+}
+
+/** the same cell in words that outlive a change of rows and columns */
+export interface Path {
+  agentId: string;
+  targetId: number;
 }
 
 export type Applied = "applied" | "ignored" | "gap";
@@ -40,6 +64,8 @@ export class Picture {
   readonly disturbed = new Set<string>();
   /** server clock minus ours, so that ages are right on a host with a wrong clock */
   clockOffsetMs = 0;
+  /** set while this is not the live picture, but the one of an instant */
+  asOfMs: number | null = null;
   private seq: number | null = null;
 
   /** Takes a new set of rows and columns; values of pairs that stay are kept, so nothing flashes. */
@@ -48,6 +74,7 @@ export class Picture {
     const oldRow = new Map(old.agents.map((agent, i) => [agent.id, i]));
     const oldColumn = new Map(old.targets.map((target, i) => [target.id, i]));
     this.layout = layout;
+    this.asOfMs = null;
     this.rtt = new Int32Array(layout.agents.length * layout.targets.length).fill(-2);
     this.state = new Uint8Array(this.rtt.length);
     const from = layout.targets.map((target) => oldColumn.get(target.id));
@@ -57,6 +84,30 @@ export class Picture {
       this.copyRow(row, source * old.targets.length, from, old.rtt, old.state);
       return old.last[source] ?? null;
     });
+  }
+
+  pathOf({ agentIndex, targetIndex }: Pair): Path | null {
+    const [agent, target] = [this.layout.agents[agentIndex], this.layout.targets[targetIndex]];
+    return agent && target ? { agentId: agent.id, targetId: target.id } : null;
+  }
+
+  /** Where a path stands now; null if it is gone. */
+  pairOf({ agentId, targetId }: Path): Pair | null {
+    const agentIndex = this.layout.agents.findIndex((agent) => agent.id === agentId);
+    const targetIndex = this.layout.targets.findIndex((target) => target.id === targetId);
+    return agentIndex < 0 || targetIndex < 0 ? null : { agentIndex, targetIndex };
+  }
+
+  /** Shows an earlier instant. The next layout and complete rows bring back the present. */
+  showPast(past: PastPicture): void {
+    this.setLayout(past);
+    this.asOfMs = past.at * 1000;
+    this.rtt = Int32Array.from(past.samples.flat());
+    this.state = Uint8Array.from(past.state.flat(), (word) => STATES.findIndex((state) => state.word === word));
+    this.lastRound = past.agents.map((agent) => (agent.last_round === null ? null : agent.last_round * 1000));
+    this.disturbed.clear();
+    for (const agent of past.agents) if (agent.disturbed) this.disturbed.add(agent.id);
+    this.expectEverything();
   }
 
   private copyRow(row: number, base: number, from: (number | undefined)[], rtt: Int32Array, state: Uint8Array): void {

@@ -1,9 +1,8 @@
 // The lit cell for screen readers: one real row of ARIA cells (the canvas itself is silent) and a line that is read out.
 import { h } from "../ui/dom";
 import { ago } from "../ui/time";
-import type { Pair } from "./card";
 import type { Spot } from "./geometry";
-import type { Picture } from "./picture";
+import type { Pair, Picture } from "./picture";
 import { lastInWords, STATES } from "./states";
 
 export class Spoken {

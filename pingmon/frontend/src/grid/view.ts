@@ -2,10 +2,10 @@
 // card, and has the cell spoken.
 import { h } from "../ui/dom";
 import { onThemeChange } from "../ui/chrome";
-import { Card, type Pair } from "./card";
+import { Card } from "./card";
 import { layOut, SIZES, spotAt, stepFrom, type Geometry, type Spot } from "./geometry";
 import { Painter, rowTag } from "./painter";
-import type { Picture } from "./picture";
+import type { Pair, Path, Picture } from "./picture";
 import { Spoken } from "./spoken";
 
 const SCROLLBAR = 16;
@@ -26,7 +26,7 @@ export class GridView {
   private columns: number[] = [];
   private spot: Spot | null = null;
   /** what `spot` shows, in words that outlive a change of rows and columns */
-  private path: { agentId: string; targetId: number } | null = null;
+  private path: Path | null = null;
   private byKeyboard = false;
   private chosenSize: number | null = readZoom();
   private frame = 0;
@@ -57,9 +57,9 @@ export class GridView {
 
   /** Where the lit path stands in the rows and columns of now; null if it is gone or filtered away. */
   private spotOfPath(): Spot | null {
-    const { agents, targets } = this.picture.layout;
-    const row = this.rows.findIndex((i) => agents[i]?.id === this.path?.agentId);
-    const column = this.columns.findIndex((i) => targets[i]?.id === this.path?.targetId);
+    const pair = this.path && this.picture.pairOf(this.path);
+    const row = pair ? this.rows.indexOf(pair.agentIndex) : -1;
+    const column = pair ? this.columns.indexOf(pair.targetIndex) : -1;
     return row < 0 || column < 0 ? null : { row, column };
   }
 
@@ -178,16 +178,10 @@ export class GridView {
     return agentIndex === undefined || targetIndex === undefined ? null : { agentIndex, targetIndex };
   }
 
-  private pathOf(pair: Pair): { agentId: string; targetId: number } | null {
-    const { agents, targets } = this.picture.layout;
-    const [agent, target] = [agents[pair.agentIndex], targets[pair.targetIndex]];
-    return agent && target ? { agentId: agent.id, targetId: target.id } : null;
-  }
-
   private light(spot: Spot | null): void {
     this.spot = spot;
     const pair = this.pair();
-    this.path = pair && this.pathOf(pair);
+    this.path = pair && this.picture.pathOf(pair);
     if (pair && spot) this.card.show(pair, this.rectOf(spot));
     else this.card.hide();
     this.requestPaint();

@@ -2,14 +2,12 @@
 
 type Theme = "light" | "dark";
 
+/** theme.ts has decided it before anything else ran. */
 function current(): Theme {
-  const chosen = document.documentElement.dataset["theme"];
-  if (chosen === "light" || chosen === "dark") return chosen;
-  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  return document.documentElement.dataset["theme"] === "dark" ? "dark" : "light";
 }
 
 export function onThemeChange(callback: () => void): void {
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", callback);
   document.addEventListener("pingmon:theme", callback);
 }
 

@@ -1,0 +1,288 @@
+"""A chunk: rounds of one agent and target set, transposed and compressed, every bit as it was.
+
+Samples are cut into tiles of some targets and some minutes, so that one pair over a day and all targets at an instant
+both read little. In a tile a column's values stand on the smallest RTT that the column has in the chunk; outcome codes
+keep numbers of their own below. The bytes of equal weight are laid side by side and deflated with runs and entropy
+codes only: what is left is noise, in which looking for repeated strings costs time and finds none.
+Must not know: the database, what a sample means.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from operator import sub
+from typing import NamedTuple
+
+from .packing import checksum, interleaved, pack, unpack
+
+TILE_COLUMNS, TILE_ROUNDS = 32, 18
+# Codes -8 to -1 become 0 to 7, the smallest RTT of a column becomes 8.
+CODES = 8
+_HEAD = 5
+_MAX = 2**31 - 1
+_RAW_DEFLATE = -9  # no header, and the smallest window, for runs look no further back than a byte
+_SIGNS = bytes(128) + b"\1" * 128  # by the most significant byte
+
+
+class Row(NamedTuple):
+    """A round as the table has it: `samples` is packed int32, little-endian."""
+
+    started_ms: int
+    epoch_no: int
+    seq: int
+    flags: int
+    received_ms: int
+    samples: bytes
+
+
+class Encoded(NamedTuple):
+    """The columns of a chunk's row. `ends`: where each tile ends in `data`, group by group of targets; `crc`: CRC-32 of
+    the four blobs, for reading checks only what it needs."""
+
+    first_ms: int
+    last_ms: int
+    rounds: int
+    width: int
+    tile_columns: int
+    tile_rounds: int
+    heads: bytes
+    bases: bytes
+    ends: bytes
+    data: bytes
+    crc: int
+
+
+def encode(rows: Sequence[Row]) -> Encoded:
+    """Rounds of one set, in the order in which they shall come back; all have the same number of samples."""
+    width = len(rows[0].samples) // 4
+    flat = unpack(b"".join(row.samples for row in rows))
+    bases: list[int] = []
+    tiles: list[bytes] = []
+    for first in range(0, width, TILE_COLUMNS):
+        columns = [flat[column::width] for column in range(first, min(first + TILE_COLUMNS, width))]
+        lifted = [_lift(column, bases) for column in columns]
+        tiles += [_tile(lifted, start) for start in range(0, len(rows), TILE_ROUNDS)]
+    heads, data = _pack_heads(rows), b"".join(tiles)
+    packed, ends = pack(array("i", bases)), pack(array("I", accumulate(map(len, tiles))))
+    return Encoded(
+        first_ms=min(row.started_ms for row in rows),
+        last_ms=max(row.started_ms for row in rows),
+        rounds=len(rows),
+        width=width,
+        tile_columns=TILE_COLUMNS,
+        tile_rounds=TILE_ROUNDS,
+        heads=heads,
+        bases=packed,
+        ends=ends,
+        data=data,
+        crc=checksum(heads, packed, ends, data),
+    )
+
+
+def _lift(column: array[int], bases: list[int]) -> bytes:
+    """A column as packed uint32 above its base, which is appended to `bases`."""
+    codes = [(i, column[i]) for i in _negative(pack(column))]
+    for i, _ in codes:
+        column[i] = _MAX
+    if any(value < -CODES for _, value in codes):
+        # No outcome code is this low, but a chunk alters nothing: such a column has no place for codes.
+        base = min(value for _, value in codes)
+        for i, value in codes:
+            column[i] = value
+    else:
+        base = min(column) - CODES if len(codes) < len(column) else -CODES
+        for i, value in codes:
+            column[i] = base + value + CODES
+    bases.append(base)
+    return _less(pack(column), base)
+
+
+def _negative(column: bytes) -> Iterator[int]:
+    """Where negative numbers stand."""
+    signs = column[3::4].translate(_SIGNS)
+    at = signs.find(1)
+    while at >= 0:
+        yield at
+        at = signs.find(1, at + 1)
+
+
+def _less(column: bytes, base: int) -> bytes:
+    """`base` taken from every number at once: the column as one number of many digits; no digit may fall below 0."""
+    ones = int.from_bytes(b"\1\0\0\0" * (len(column) // 4), "little")
+    if base < 0:
+        # Signed numbers would borrow from their neighbours: first all of them up by 2**31, then one bit turned back.
+        column = (int.from_bytes(column, "little") ^ (ones << 31)).to_bytes(len(column), "little")
+        base += _MAX + 1
+    return (int.from_bytes(column, "little") - base * ones).to_bytes(len(column), "little")
+
+
+def _lower(values: array[int], base: int) -> list[int]:
+    """The opposite of `_lift`."""
+    if base < -CODES:
+        return [value + base for value in values]
+    return [value + base if value >= CODES else value - CODES for value in values]
+
+
+def _tile(lifted: Sequence[bytes], start: int) -> bytes:
+    """Byte planes, lowest first, each column by column; planes that are all zero at the upper end are left out."""
+    begin, end = 4 * start, 4 * (start + TILE_ROUNDS)
+    planes = [b"".join([column[begin + weight : end : 4] for column in lifted]) for weight in range(4)]
+    while len(planes) > 1 and not planes[-1].strip(b"\0"):
+        planes.pop()
+    # A block of its own for each plane: their bytes have nothing in common.
+    deflate = zlib.compressobj(6, zlib.DEFLATED, _RAW_DEFLATE, 8, zlib.Z_RLE)
+    blocks = [deflate.compress(plane) + deflate.flush(zlib.Z_BLOCK) for plane in planes]
+    return b"".join(blocks) + deflate.flush()
+
+
+def _pack_heads(rows: Sequence[Row]) -> bytes:
+    """What is known of each round beside its samples: of each number the first one (int64), then all differences to
+    the round before (int32 where they fit), in byte planes, deflated."""
+    columns = list(zip(*rows, strict=True))[:_HEAD]
+    firsts = pack(array("q", [column[0] for column in columns]))
+    steps = [step for column in columns for step in map(sub, column[1:], column)]
+    small = all(-_MAX <= step <= _MAX for step in (min(steps, default=0), max(steps, default=0)))
+    numbers = array("i" if small else "q", steps)
+    data, size = pack(numbers), numbers.itemsize
+    return zlib.compress(firsts + b"".join(data[weight::size] for weight in range(size)), 9)
+
+
+Tile = tuple[bytes, int, int]  # byte planes, samples, rounds
+
+
+class ChunkError(Exception):
+    """The chunk is damaged: it cannot be what was written."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk to read from; all methods raise ChunkError. `fetch(start, end)` brings these bytes of its data."""
+
+    rounds: int
+    width: int
+    tile_columns: int
+    tile_rounds: int
+    heads: bytes
+    bases: bytes
+    ends: bytes
+    fetch: Callable[[int, int], bytes]
+
+    def numbers(self, which: int) -> list[int]:
+        """A field of `Row` but the samples, of all rounds in order; `which` is its place in `Row`."""
+        firsts, steps = self._steps
+        count = self.rounds - 1
+        return list(accumulate(steps[which * count : (which + 1) * count], initial=firsts[which]))
+
+    @cached_property
+    def _steps(self) -> tuple[array[int], array[int]]:
+        data = _inflate(self.heads, zlib.MAX_WBITS, 8 * _HEAD * self.rounds)
+        count = _HEAD * (self.rounds - 1)
+        planes = data[8 * _HEAD :]
+        size = len(planes) // count if count else 4
+        if len(planes) != size * count or size not in (4, 8):
+            raise ChunkError(f"its head of {len(data)} bytes does not tell {self.rounds} rounds")
+        woven = interleaved([planes[i * count : (i + 1) * count] for i in range(size)], count)
+        return unpack(data[: 8 * _HEAD], "q"), unpack(woven, "i" if size == 4 else "q")
+
+    def column(self, position: int, first: int, last: int) -> list[int]:
+        """The samples of one target in the rounds from `first` to before `last`."""
+        group, inner = divmod(position, self.tile_columns)
+        begin, end = first // self.tile_rounds, -(-last // self.tile_rounds)
+        values, offset = _column(self._tiles(group, begin, end), inner), begin * self.tile_rounds
+        return _lower(values[first - offset : last - offset], self._bases[position])
+
+    def row(self, index: int) -> array[int]:
+        """The samples of one round."""
+        tile, inner = divmod(index, self.tile_rounds)
+        cuts = []
+        for group in range(-(-self.width // self.tile_columns)):
+            ((planes, size, height),) = self._tiles(group, tile, tile + 1)
+            span = bytes(size // height)
+            cuts.append([planes[low + inner : low + size : height] or span for low in range(0, 4 * size, size)])
+        values, bases = _woven(cuts), self._bases
+        if min(bases) < -CODES:
+            return array("i", [_lower(array("I", [v]), b)[0] for v, b in zip(values, bases, strict=True)])
+        return array("i", [v + b if v >= CODES else v - CODES for v, b in zip(values, bases, strict=True)])
+
+    def verify(self) -> None:
+        """Unpack everything and keep nothing."""
+        self.numbers(0)
+        for group in range(-(-self.width // self.tile_columns)):
+            self._tiles(group, 0, self._stack)
+        _ = self._bases
+
+    def rows(self, first: int, last: int) -> list[array[int]]:
+        """The samples of the rounds from `first` to before `last`: each tile is inflated once."""
+        width, begin, end = self.width, first // self.tile_rounds, -(-last // self.tile_rounds)
+        low, high = first - begin * self.tile_rounds, last - begin * self.tile_rounds
+        flat = array("i", bytes(4 * (last - first) * width))
+        for start in range(0, width if last > first else 0, self.tile_columns):
+            tiles = self._tiles(start // self.tile_columns, begin, end)
+            for position in range(start, min(start + self.tile_columns, width)):
+                values = _column(tiles, position - start)[low:high]
+                flat[position::width] = array("i", _lower(values, self._bases[position]))
+        return [flat[at : at + width] for at in range(0, len(flat), width)]
+
+    @cached_property
+    def _bases(self) -> array[int]:
+        return self._all(unpack(self.bases), self.width, "columns")
+
+    @cached_property
+    def _bounds(self) -> array[int]:
+        """Where each tile begins, and the end of the last one."""
+        tiles = -(-self.width // self.tile_columns) * self._stack
+        return self._all(unpack(bytes(4) + self.ends, "I"), tiles + 1, "bounds of tiles")
+
+    @staticmethod
+    def _all(numbers: array[int], count: int, what: str) -> array[int]:
+        if len(numbers) != count:
+            raise ChunkError(f"it tells {len(numbers)} {what}, not {count}")
+        return numbers
+
+    @property
+    def _stack(self) -> int:
+        """Tiles per group of columns."""
+        return -(-self.rounds // self.tile_rounds)
+
+    def _tiles(self, group: int, begin: int, end: int) -> list[Tile]:
+        """(byte planes, samples, rounds) of some tiles of one group, which lie side by side."""
+        at = group * self._stack + begin
+        bounds = self._bounds[at : at + end - begin + 1]
+        data, start = self.fetch(bounds[0], bounds[-1]), bounds[0]
+        span = min(self.tile_columns, self.width - group * self.tile_columns)
+        tiles = []
+        for index, (low, high) in enumerate(pairwise(bounds), begin):
+            height = min(self.tile_rounds, self.rounds - index * self.tile_rounds)
+            size = span * height
+            planes = _inflate(data[low - start : high - start], _RAW_DEFLATE, 4 * size)
+            if len(planes) % size or not size <= len(planes) <= 4 * size:
+                raise ChunkError(f"a tile of {size} samples has {len(planes)} bytes of planes")
+            tiles.append((planes, size, height))
+        return tiles
+
+
+def _column(tiles: Sequence[Tile], inner: int) -> array[int]:
+    """The numbers of one column of tiles that lie on each other."""
+    cuts = []
+    for planes, size, height in tiles:
+        at = inner * height
+        cuts.append([planes[low + at : low + at + height] or bytes(height) for low in range(0, 4 * size, size)])
+    return _woven(cuts)
+
+
+def _inflate(data: bytes, bits: int, size: int) -> bytes:
+    try:
+        return zlib.decompress(data, bits, size)
+    except zlib.error as error:
+        raise ChunkError(f"it does not inflate ({error})") from error
+
+
+def _woven(cuts: Sequence[Sequence[bytes]]) -> array[int]:
+    """Numbers whose bytes of each weight lie in pieces: one list of four pieces after the other."""
+    planes = [b"".join(pieces) for pieces in zip(*cuts, strict=True)]
+    return unpack(interleaved(planes, len(planes[0])) if planes else b"", "I")

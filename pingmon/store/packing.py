@@ -1,0 +1,45 @@
+"""Numbers as they lie in samples.db: little-endian, whatever the machine.
+
+Must not know: what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from array import array
+from collections.abc import Sequence
+
+
+def pack(numbers: array[int]) -> bytes:
+    """Numbers as they stand in the file: little-endian."""
+    return numbers.tobytes() if sys.byteorder == "little" else _swapped(numbers).tobytes()
+
+
+def unpack(data: bytes, typecode: str = "i") -> array[int]:
+    """The numbers of a blob; int32 where nothing else is said."""
+    numbers: array[int] = array(typecode)
+    numbers.frombytes(data)
+    return numbers if sys.byteorder == "little" else _swapped(numbers)
+
+
+def _swapped(numbers: array[int]) -> array[int]:
+    copy = array(numbers.typecode, numbers)
+    copy.byteswap()
+    return copy
+
+
+def interleaved(planes: Sequence[bytes], count: int) -> bytes:
+    """`count` numbers from planes of their bytes, lowest weight first."""
+    data = bytearray(len(planes) * count)
+    for weight, plane in enumerate(planes):
+        data[weight :: len(planes)] = plane
+    return bytes(data)
+
+
+def checksum(*blobs: bytes) -> int:
+    """CRC-32 over several blobs."""
+    crc = 0
+    for blob in blobs:
+        crc = zlib.crc32(blob, crc)
+    return crc
