@@ -125,7 +125,7 @@ class SimAgent:
         identity = Handshake(passphrase=passphrase, hostname=name, ip_address="127.0.0.1", version=VERSION)
         self.delivery = Witness(self.ring, identity, self._load, self.log)
         self.uplink: Uplink | None = None
-        self._number = 0
+        self._number = time.time_ns() // 1_000_000  # a process that comes after this one goes on with other values
 
     def wall_s(self) -> float:
         """What this agent takes for the time, in seconds."""
@@ -147,6 +147,7 @@ class SimAgent:
         self._number += 1
         values = array("i", [value_of(self.name, t.id, self._number) for t in self.targets.targets])
         at_ms = self._timeline.wall_ms(self.step_s)
+        self.log.about_to(at_ms, values.tobytes())
         kept = self.ring.append(started_ms=at_ms, revision=self.targets.revision, samples=values, disturbed=False)
         assert kept is not None
         self.log.created(kept.epoch, kept.seq, at_ms, values.tobytes())
@@ -167,6 +168,7 @@ class SimAgent:
         """Hang up."""
         if self.uplink is not None:
             self.uplink.stop(0.0)
+        self.ring.close()
         self.log.close()
 
 
@@ -175,7 +177,9 @@ def _hurried(chance: random.Random, hurry: float, low: float, high: float) -> fl
 
 
 class Fleet:
-    """All simulated agents of a fault, and the thread in which they measure once a second."""
+    """All simulated agents of a fault, and the thread in which they measure every `every_s`."""
+
+    every_s = 1.0
 
     def __init__(self, agents: list[SimAgent], timeline: Timeline, journal: Journal) -> None:
         self.agents, self.timeline, self._journal = agents, timeline, journal
@@ -198,7 +202,7 @@ class Fleet:
             with self._turn:
                 for agent in self.agents if not self._stop.is_set() else ():
                     agent.measure()
-            due = max(due + 1.0, time.monotonic() - 1.0)
+            due = max(due + self.every_s, time.monotonic() - self.every_s)
             self._stop.wait(max(0.0, due - time.monotonic()))
 
     def fast_forward(self, seconds: int) -> None:

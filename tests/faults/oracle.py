@@ -30,6 +30,10 @@ class SideLog:
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1)
 
+    def about_to(self, at_ms: int, values: bytes) -> None:
+        """A round is measured; which number it gets is told by `created`, unless the agent dies in between."""
+        self._file.write(f"about {at_ms} {values.hex()}\n")
+
     def created(self, epoch: str, seq: int, at_ms: int, values: bytes) -> None:
         """A round was measured; `values`: int32 little-endian."""
         self._file.write(f"created {epoch} {seq} {at_ms} {values.hex()}\n")
@@ -54,6 +58,7 @@ class Said:
     created: dict[Key, tuple[int, bytes]] = field(default_factory=dict)
     acked: dict[tuple[str, str], int] = field(default_factory=dict)
     gave_up: dict[Key, str] = field(default_factory=dict)
+    unnumbered: set[tuple[str, int, bytes]] = field(default_factory=set)  # agent, time, values
 
 
 def read_logs(folder: Path) -> Said:
@@ -62,8 +67,11 @@ def read_logs(folder: Path) -> Said:
     for path in sorted(folder.glob("*.side")):
         for line in path.read_text().splitlines():
             what, epoch, *rest = line.split()
-            if what == "created":
+            if what == "about":
+                said.unnumbered.add((path.stem, int(epoch), bytes.fromhex(rest[0])))
+            elif what == "created":
                 said.created[path.stem, epoch, int(rest[0])] = int(rest[1]), bytes.fromhex(rest[2])
+                said.unnumbered.discard((path.stem, int(rest[1]), bytes.fromhex(rest[2])))
             elif what == "acked":
                 said.acked[path.stem, epoch] = max(int(rest[0]), said.acked.get((path.stem, epoch), 0))
             else:
@@ -184,6 +192,10 @@ def judge(folder: Path, data: Path, may_miss: MayMiss = nothing_allowed, restamp
     Rows of `restamped` may carry the server's time if they are marked so.
     """
     said, rows = read_logs(folder), Stored(data).rows
+    # What an agent had put into its ring when it died, before it could say so, counts as created where it arrived.
+    said.created |= {
+        row.key: (row.at_ms, row.samples) for row in rows if (row.key[0], row.at_ms, row.samples) in said.unnumbered
+    }
     distinct = {row.key: row for row in rows}
     missing = said.created.keys() - distinct.keys()
     excused = missing & said.gave_up.keys()
