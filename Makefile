@@ -53,7 +53,7 @@ bench-ingest: ## what a million samples cost the server, Prometheus and RRD file
 	@exec $(BIN)/python -m tests.bench.store $(if $(QUICK),--quick)
 
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
-	$(SETUP) python test
+	$(SETUP) python test frontend
 	@exec $(BIN)/python -m tests.faults $(FAULTS) $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(DOCS),--docs)
 
 format: ## rewrite the sources in the house format

@@ -68,7 +68,7 @@ class Witness(Delivery):
         self.waits: list[tuple[float, float]] = []  # when an acknowledgement came, how long it took
         self.told_to_wait = 0  # refusals with retry_after_s
         self.first_report_ms: float | None = None  # real time; set it to None to be told of the next one
-        self._sent_at, self._sent_seq, self._acked_seq = 0.0, 0, 0
+        self._sent_at, self._sent_seq, self._acked_seq, self._sent_epoch = 0.0, 0, 0, ""
 
     def next_report(self, now: float) -> Outgoing | None:
         """See Delivery."""
@@ -80,6 +80,7 @@ class Witness(Delivery):
             return None
         payload = outgoing.payload
         self._sent_at, self._sent_seq = time.monotonic(), payload["rounds"][-1]["seq"]
+        self._sent_epoch = payload["epoch"]
         if self.first_report_ms is None:
             self.first_report_ms = time.time() * 1000
         if "gap" in payload:
@@ -92,19 +93,20 @@ class Witness(Delivery):
         if token == self.in_flight and isinstance(body, dict):
             self.waits.append((time.monotonic(), time.monotonic() - self._sent_at))
             self.told_to_wait += "retry_after_s" in body
-            self._note(body.get("upto") if body.get("ok") is True else None)
+            self._note(body.get("upto") if body.get("ok") is True else None, self._sent_epoch)
         return super().on_ack(token, body, now)
 
     def on_handshake(self, body: object) -> Answer:
         """See Delivery."""
+        epoch = self.ring.epoch  # with the last word about it the ring may go on to the next one
         answer = super().on_handshake(body)
         if answer.state is SessionState.APPROVED and isinstance(body, dict):
-            self._note(body.get("upto"))
+            self._note(body.get("upto"), epoch)
         return answer
 
-    def _note(self, upto: object) -> None:
+    def _note(self, upto: object, epoch: str) -> None:
         if isinstance(upto, int):
-            self.log.acked(self.ring.epoch, upto)
+            self.log.acked(epoch, upto)
             self.upto, self._acked_seq = upto, max(upto, self._acked_seq)
 
 
@@ -123,7 +125,7 @@ class SimAgent:
         identity = Handshake(passphrase=passphrase, hostname=name, ip_address="127.0.0.1", version=VERSION)
         self.delivery = Witness(self.ring, identity, self._load, self.log)
         self.uplink: Uplink | None = None
-        self._number = 0
+        self._number = time.time_ns() // 1_000_000  # a process that comes after this one goes on with other values
 
     def wall_s(self) -> float:
         """What this agent takes for the time, in seconds."""
@@ -145,6 +147,7 @@ class SimAgent:
         self._number += 1
         values = array("i", [value_of(self.name, t.id, self._number) for t in self.targets.targets])
         at_ms = self._timeline.wall_ms(self.step_s)
+        self.log.about_to(at_ms, values.tobytes())
         kept = self.ring.append(started_ms=at_ms, revision=self.targets.revision, samples=values, disturbed=False)
         assert kept is not None
         self.log.created(kept.epoch, kept.seq, at_ms, values.tobytes())
@@ -159,12 +162,13 @@ class SimAgent:
     @property
     def delivered(self) -> bool:
         """Whether the server says that it has everything."""
-        return self.connected and self.delivery.upto == self.ring.last_seq
+        return self.connected and self.delivery.upto == self.ring.last_seq and self.ring.waiting() == 0
 
     def stop(self) -> None:
         """Hang up."""
         if self.uplink is not None:
             self.uplink.stop(0.0)
+        self.ring.close()
         self.log.close()
 
 
@@ -173,7 +177,9 @@ def _hurried(chance: random.Random, hurry: float, low: float, high: float) -> fl
 
 
 class Fleet:
-    """All simulated agents of a fault, and the thread in which they measure once a second."""
+    """All simulated agents of a fault, and the thread in which they measure every `every_s`."""
+
+    every_s = 1.0
 
     def __init__(self, agents: list[SimAgent], timeline: Timeline, journal: Journal) -> None:
         self.agents, self.timeline, self._journal = agents, timeline, journal
@@ -194,9 +200,9 @@ class Fleet:
         while not self._stop.is_set():
             self._measuring.wait()
             with self._turn:
-                for agent in self.agents:
+                for agent in self.agents if not self._stop.is_set() else ():
                     agent.measure()
-            due = max(due + 1.0, time.monotonic() - 1.0)
+            due = max(due + self.every_s, time.monotonic() - self.every_s)
             self._stop.wait(max(0.0, due - time.monotonic()))
 
     def fast_forward(self, seconds: int) -> None:
@@ -246,6 +252,8 @@ class Fleet:
         """Hang up and end."""
         self._stop.set()
         self._measuring.set()
+        if self._thread.is_alive():
+            self._thread.join()
         enders = [threading.Thread(target=agent.stop) for agent in self.agents]
         for ender in enders:
             ender.start()

@@ -44,3 +44,4 @@ class Fault:
     guards: Mapping[str, str]
     short: str = ""  # where this falls short of what the list asks for
     root: bool = False
+    waits: bool = False  # it mostly waits, and may do so beside another one

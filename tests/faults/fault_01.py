@@ -21,7 +21,7 @@ def run(run: Run) -> Findings:
         for _ in range(kills):
             time.sleep(run.rng.uniform(0.2, 2.0))
             early += world.kill_server()
-            time.sleep(run.rng.uniform(0.0, run.scale(4, 1)))
+            time.sleep(run.rng.uniform(0.0, run.scale(3, 1)))
             ready = max(ready, world.start_server())
             back = max(back, world.fleet.wait_back(BACK_S))
         drained = world.fleet.drain()
@@ -42,7 +42,7 @@ def run(run: Run) -> Findings:
 FAULT = Fault(
     number=1,
     title="server kill -9",
-    inject="SIGKILL at random moments under load, started again after 0 to 4 s; 20 times",
+    inject="SIGKILL at random moments under load, started again after 0 to 3 s; 20 times",
     passes="nothing lost, doubled, changed or acknowledged early; listening again within 5 s, "
     "all agents back within 60 s.",
     run=run,

@@ -23,5 +23,5 @@ FAULT = Fault(
     passes="exactly the rounds older than 30 minutes (+- 1 s) at the first report are gone, and declared so.",
     run=run,
     guards=GUARDS,
-    short="the server keeps no gap record yet, and no page says `agent buffer expired`: that is the ledger's.",
+    short="what the ledger says of the gap (`ring_expired`) is tested with the ledger and not read here.",
 )

@@ -36,6 +36,7 @@ def run(run: Run) -> Findings:
 
 def _judge(found: Findings, waits: list[float], grown: float) -> None:
     p99 = percentile(waits or [NEVER_S], 0.99)
+    found.require(min(waits, default=NEVER_S) >= DELAY_S, "an acknowledgement came sooner than a commit can take")
     found.figures |= {"ack_p99_s": p99, "acks": len(waits), "grown_mib": grown}
     found.require(p99 <= ACK_P99_S, f"of 100 acknowledgements one takes {p99:.2f} s, {ACK_P99_S:g} are allowed")
     found.require(grown <= GROWTH_MIB, f"the server grew by {grown:.0f} MiB, {GROWTH_MIB:g} are allowed")

@@ -46,5 +46,6 @@ FAULT = Fault(
     inject="a proxy swallows what the server sends, on lines that are open and on new ones, for a minute",
     passes="every agent notices within 45 s and comes back after: nothing lost, doubled, changed.",
     run=run,
+    waits=True,
     guards=TIMEOUTS,
 )

@@ -55,6 +55,7 @@ FAULT = Fault(
     "for 5 s; every other time the lines are cut; 2 minutes",
     passes="nothing lost, doubled, changed; an agent and its part of the proxy take less than 5 % of a processor.",
     run=run,
+    waits=True,
     guards=UNTIL_ACKED,
     short="pieces are late, not out of order: below TLS there is TCP, and this needs no rights to shape traffic. "
     "Agents come back in a tenth of the time here, so connections per phase are a figure and no limit.",

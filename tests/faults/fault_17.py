@@ -67,6 +67,7 @@ FAULT = Fault(
     passes="one session per agent within 10 s, nobody on hold, old sockets closed by the ping timeout (30 s): nothing "
     "lost, doubled, changed.",
     run=run,
+    waits=True,
     guards={**UNTIL_ACKED, **TIMEOUTS},
     short="10 s are asked for the old socket too. Its session ends at the new login, its TCP connection with the ping "
     "timeout only.",

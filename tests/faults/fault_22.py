@@ -66,6 +66,7 @@ FAULT = Fault(
     passes="nothing lost, doubled or changed; rows of clocks that are ahead, and only they, carry the server's time "
     "and say so; the ring goes by boot time.",
     run=run,
+    waits=True,
     guards={
         "boot-time": "the ring goes by the wall clock",
         "known-cursors": "a server that starts forgets its cursors",

@@ -60,6 +60,7 @@ FAULT = Fault(
     passes="at most 1 % of the sockets dropped, retention deletes nothing: nothing lost, doubled, changed but the time "
     "of rows that seem to come from the future, which say so.",
     run=run,
+    waits=True,
     guards={
         "a-day-of-rounds": "rounds are kept for an hour only, so the step makes all of them too old",
         "known-cursors": "a server that starts forgets its cursors",

@@ -34,6 +34,7 @@ from .world import HurtServer, Run, register
 
 Json = dict[str, Any]
 HURRIED_GROUP_S = 0.01  # a life has its commits ten times as close as the program as it is
+COMPACT_EVERY_S = 0.1
 TARGETS = 10
 
 
@@ -54,13 +55,22 @@ def _answer(services: Services, message: Json) -> Json:
         return refusal
 
 
+def _keep_compacting(services: Services, stopping: threading.Event) -> None:
+    """All that is measured in a life is old enough for it, so one part of an hour after the other becomes a chunk."""
+    while not stopping.wait(COMPACT_EVERY_S):
+        services.compaction.run()
+
+
 def live(config: Path, store: type[SqliteRounds], line: socket.socket) -> None:
     """The child: answer until the other side hangs up, then end as a server does that is stopped."""
+    assert "SqliteRounds" in vars(bundle), "the store has another name now; give it to the child here"
     vars(bundle)["SqliteRounds"] = store
     services = bundle.open_services(load(config))
     committer = threading.Thread(target=services.ingest.run, daemon=True)
     committer.start()
-    saying = threading.Lock()
+    stopping, saying = threading.Event(), threading.Lock()
+    compactor = threading.Thread(target=_keep_compacting, args=(services, stopping), daemon=True)
+    compactor.start()
 
     def work(message: Json) -> None:
         """One message, in a thread of the pool, for an answer may wait for a commit."""
@@ -71,6 +81,8 @@ def live(config: Path, store: type[SqliteRounds], line: socket.socket) -> None:
     with line, ThreadPoolExecutor(32) as pool, line.makefile("r") as lines:
         for text in lines:
             pool.submit(work, json.loads(text))
+    stopping.set()
+    compactor.join()
     services.ingest.stop()
     committer.join()
     services.close()
@@ -192,13 +204,16 @@ class Lives:
             if agent.delivery.in_flight is not None or not agent.connected:
                 continue
             if measure and agent.ring.last_seq - agent.delivery.upto < self._batch:
-                self._measure(self.run.rng.randint(1, self._batch))
+                self.measure(self.run.rng.randint(1, self._batch))
             report = agent.delivery.next_report(time.monotonic())
+            if measure and report is None:  # it has given up all it had
+                self.measure(1)
             if report is not None and not life.say(agent, "report", report.payload):
                 return False
         return True
 
-    def _measure(self, rounds: int) -> None:
+    def measure(self, rounds: int) -> None:
+        """So many rounds of each agent, whatever becomes of them."""
         for _ in range(rounds):
             self._timeline.offset_s += self._spacing_s
             for agent in self.agents.values():

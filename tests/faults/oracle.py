@@ -1,7 +1,7 @@
 """The oracle: what agents say they created, had acknowledged and gave up, against what the server's database holds.
 
-Each agent writes a side log of its own; the check reads those files and raw SQL, and nothing of pingmon. A round is
-(agent, epoch, seq); all counts are samples. Loss is allowed only where the fault names it.
+Each agent writes a side log of its own; the check reads those files and raw SQL, and what is compacted by pingmon's
+reader. A round is (agent, epoch, seq); all counts are samples. Loss is allowed only where the fault names it.
 Must not know: how a fault is injected, how the agents work.
 """
 
@@ -10,11 +10,16 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Set
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pingmon.store.reads import Reads
+
 Key = tuple[str, str, int]  # agent, epoch, seq
+MayMiss = Callable[[Key, int], bool]
 FLAG_CLOCK = 2  # the server says of a row: the agent's clock was so far off that mine stands here
 SAMPLE_BYTES = 4
 
@@ -24,6 +29,10 @@ class SideLog:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1)
+
+    def about_to(self, at_ms: int, values: bytes) -> None:
+        """A round is measured; which number it gets is told by `created`, unless the agent dies in between."""
+        self._file.write(f"about {at_ms} {values.hex()}\n")
 
     def created(self, epoch: str, seq: int, at_ms: int, values: bytes) -> None:
         """A round was measured; `values`: int32 little-endian."""
@@ -49,6 +58,7 @@ class Said:
     created: dict[Key, tuple[int, bytes]] = field(default_factory=dict)
     acked: dict[tuple[str, str], int] = field(default_factory=dict)
     gave_up: dict[Key, str] = field(default_factory=dict)
+    unnumbered: set[tuple[str, int, bytes]] = field(default_factory=set)  # agent, time, values
 
 
 def read_logs(folder: Path) -> Said:
@@ -57,8 +67,11 @@ def read_logs(folder: Path) -> Said:
     for path in sorted(folder.glob("*.side")):
         for line in path.read_text().splitlines():
             what, epoch, *rest = line.split()
-            if what == "created":
+            if what == "about":
+                said.unnumbered.add((path.stem, int(epoch), bytes.fromhex(rest[0])))
+            elif what == "created":
                 said.created[path.stem, epoch, int(rest[0])] = int(rest[1]), bytes.fromhex(rest[2])
+                said.unnumbered.discard((path.stem, int(rest[1]), bytes.fromhex(rest[2])))
             elif what == "acked":
                 said.acked[path.stem, epoch] = max(int(rest[0]), said.acked.get((path.stem, epoch), 0))
             else:
@@ -77,32 +90,57 @@ class Row:
     samples: bytes
 
 
+_RAW = (
+    "SELECT e.agent_no, e.epoch, r.seq, r.started_ms, r.flags, r.samples"
+    " FROM rounds r JOIN epochs e ON e.no = r.epoch_no"
+)
+
+
+def _compacted(database: Path, names: dict[int, str], raw: list[Row]) -> list[Row]:
+    """What the product's own reader finds beside the raw rows: what chunks hold is told by nothing else."""
+    reads = Reads(database)
+    try:
+        every = [
+            Row((names[r.agent_no], r.epoch, r.seq), r.started_ms, r.flags, r.samples.tobytes()) for r in reads.since(0)
+        ]
+    finally:
+        reads.close()
+    left = Counter(raw)
+    beside = []
+    for row in every:
+        if left[row] > 0:
+            left[row] -= 1
+        else:
+            beside.append(row)
+    return beside
+
+
 class Stored:
     """A copy of the server's two databases, so that looking at them changes nothing of what the next start finds."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, content: bool = True) -> None:
+        """Without `content` no rounds are read: soundness and cursors only, which costs little."""
         with tempfile.TemporaryDirectory(prefix="pingmon-oracle-") as folder:
             for path in (*data.glob("samples.db*"), *data.glob("pingmon.db*")):
                 if not path.name.endswith("-shm"):
                     shutil.copy(path, folder)
-            self.rows, self.cursors, self.complaint = self._read(Path(folder))
+            self.compacted = 0
+            self._read(Path(folder), content)
 
-    @staticmethod
-    def _read(folder: Path) -> tuple[list[Row], dict[tuple[str, str], int], str]:
-        directory, samples = sqlite3.connect(folder / "pingmon.db"), sqlite3.connect(folder / "samples.db")
-        try:
+    def _read(self, folder: Path, content: bool) -> None:
+        with closing(sqlite3.connect(folder / "pingmon.db")) as directory:
             names: dict[int, str] = dict(directory.execute("SELECT no, hostname FROM agents"))
-            complaint = samples.execute("PRAGMA integrity_check").fetchone()[0]
-            epochs = samples.execute("SELECT agent_no, epoch, upto FROM epochs").fetchall()
-            found = samples.execute(
-                "SELECT e.agent_no, e.epoch, r.seq, r.started_ms, r.flags, r.samples"
-                " FROM rounds r JOIN epochs e ON e.no = r.epoch_no"
-            )
-            rows = [Row((names[no], epoch, seq), at, flags, data) for no, epoch, seq, at, flags, data in found]
-        finally:
-            directory.close()
-            samples.close()
-        return rows, {(names[no], epoch): upto for no, epoch, upto in epochs}, "" if complaint == "ok" else complaint
+        with closing(sqlite3.connect(folder / "samples.db")) as db:
+            complaint = db.execute("PRAGMA integrity_check").fetchone()[0]
+            self.complaint = "" if complaint == "ok" else str(complaint)
+            epochs = db.execute("SELECT agent_no, epoch, upto FROM epochs").fetchall()
+            found = db.execute(_RAW).fetchall() if content else []
+        self.cursors = {(names[no], epoch): upto for no, epoch, upto in epochs}
+        self.rows = [Row((names[no], epoch, seq), at, flags, data) for no, epoch, seq, at, flags, data in found]
+        if content:
+            compacted = _compacted(folder / "samples.db", names, self.rows)
+            self.compacted = len(compacted)
+            self.rows += compacted
 
     def highest(self) -> dict[tuple[str, str], int]:
         """(agent, epoch) -> the highest seq that is stored."""
@@ -148,23 +186,22 @@ def nothing_allowed(_key: Key, _at_ms: int) -> bool:
     return False
 
 
-def judge(
-    folder: Path,
-    data: Path,
-    may_miss: Callable[[Key, int], bool] = nothing_allowed,
-    restamped_agents: Set[str] = frozenset(),
-) -> Verdict:
+def judge(folder: Path, data: Path, may_miss: MayMiss = nothing_allowed, restamped: Set[str] = frozenset()) -> Verdict:
     """Hold the side logs in `folder` against the databases in `data`. `may_miss(key, at_ms)`: the fault allows it.
 
-    Rows of `restamped_agents` may carry the server's time if they are marked so.
+    Rows of `restamped` may carry the server's time if they are marked so.
     """
     said, rows = read_logs(folder), Stored(data).rows
+    # What an agent had put into its ring when it died, before it could say so, counts as created where it arrived.
+    said.created |= {
+        row.key: (row.at_ms, row.samples) for row in rows if (row.key[0], row.at_ms, row.samples) in said.unnumbered
+    }
     distinct = {row.key: row for row in rows}
     missing = said.created.keys() - distinct.keys()
     excused = missing & said.gave_up.keys()
     expired = {key for key in excused if said.gave_up[key] == "expired"}
     allowed = {key for key in expired if may_miss(key, said.created[key][0])}
-    wrong = [row for row in rows if row.key not in said.created or _differs(said, row, restamped_agents)]
+    wrong = [row for row in rows if row.key not in said.created or _differs(said, row, restamped)]
     moved = [row for row in rows if row.key in said.created and row.at_ms != said.created[row.key][0]]
     return Verdict(
         created=_told(said, said.created),
@@ -175,7 +212,7 @@ def judge(
         dup=_kept(rows) - _kept(distinct.values()),
         altered=_kept(wrong),
         allowed=_told(said, allowed),
-        restamped=_kept(moved) if restamped_agents else 0,
+        restamped=_kept(moved) if restamped else 0,
     )
 
 
@@ -187,14 +224,14 @@ def _kept(rows: Iterable[Row]) -> int:
     return sum(len(row.samples) // SAMPLE_BYTES for row in rows)
 
 
-def _differs(said: Said, row: Row, restamped_agents: Set[str]) -> bool:
+def _differs(said: Said, row: Row, restamped: Set[str]) -> bool:
     at_ms, values = said.created[row.key]
-    overruled = bool(row.flags & FLAG_CLOCK) and row.key[0] in restamped_agents
+    overruled = bool(row.flags & FLAG_CLOCK) and row.key[0] in restamped
     return row.samples != values or (row.at_ms != at_ms and not overruled)
 
 
 def acked_too_early(folder: Path, data: Path) -> int:
     """Rounds that the server acknowledged though its database does not reach that far."""
     acked = read_logs(folder).acked  # first: what a server that lives commits meanwhile only adds to the other side
-    cursors = Stored(data).cursors
+    cursors = Stored(data, content=False).cursors
     return sum(max(0, upto - cursors.get(run, 0)) for run, upto in acked.items())

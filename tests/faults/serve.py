@@ -35,6 +35,7 @@ def arrange(plan: dict[str, Any]) -> Callable[[list[str]], int]:
     from . import stores
 
     stores.SlowRounds.delay_s = float(plan.get("delay_s", 0))
+    assert "SqliteRounds" in vars(bundle), "the store has another name now; give it to the plan here"
     if "store" in plan:
         vars(bundle)["SqliteRounds"] = stores.STORES[plan["store"]]
     jobs.RETENTION_EVERY_S = plan.get("retention_every_s", jobs.RETENTION_EVERY_S)

@@ -11,10 +11,12 @@ import os
 import random
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pingmon.store import compaction
+from pingmon.store.compaction import Part
 from pingmon.store.rounds import Also, SqliteRounds, StoredRound, StoreError
 
 # A thread of the pool must sleep in the kernel; a patched `time.sleep` would look for green threads to run instead.
@@ -25,10 +27,11 @@ Cursors = Mapping[tuple[int, str], int]
 
 @dataclass(frozen=True)
 class Failpoint:
-    """Kill the process at `point` of the commit number `commit` (from 1)."""
+    """Kill the process at `point` of the commit number `commit` (from 1), or of the compaction of that number."""
 
     commit: int
     point: str
+    in_compaction: bool = False
 
 
 class FailingRounds(SqliteRounds):
@@ -38,16 +41,31 @@ class FailingRounds(SqliteRounds):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._commits = self._statements = self._at = 0
+        self._commits = self._compactions = self._statements = self._at = 0
 
     def write(self, rounds: Sequence[StoredRound], cursors: Cursors, now_ms: int, also: Also | None = None) -> None:
         """See RoundStore."""
         self._commits += 1
-        due = self.failpoint is not None and self._commits == self.failpoint.commit
+        with self._dying(self._commits, len(rounds) + len(cursors), in_compaction=False):
+            super().write(rounds, cursors, now_ms, also)
+
+    def compact(self, part: Part) -> int:
+        """See RoundStore."""
+        self._compactions += 1
+        with self._dying(self._compactions, 3, in_compaction=True):
+            return super().compact(part)
+
+    @contextlib.contextmanager
+    def _dying(self, number: int, statements: int, in_compaction: bool) -> Iterator[None]:
+        """Die in what follows, or behind it, if it is the one."""
+        due = self.failpoint is not None and (self.failpoint.commit, self.failpoint.in_compaction) == (
+            number,
+            in_compaction,
+        )
         if due:
-            self._at = random.Random(self._commits).randint(2, max(2, len(rounds) + len(cursors)))
+            self._at = random.Random(number).randint(2, max(2, statements))
             self._writer.set_trace_callback(self._statement)
-        super().write(rounds, cursors, now_ms, also)
+        yield
         if due:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -106,6 +124,16 @@ class TornRounds(FailingRounds):
         """See RoundStore."""
         super().write([], cursors, now_ms)
         super().write(rounds, {}, now_ms, also)
+
+
+class UnswappedRounds(FailingRounds):
+    """A guard removed: a chunk goes in and what it replaces goes out in transactions of their own."""
+
+    def compact(self, part: Part) -> int:
+        """See RoundStore."""
+        self._compactions += 1
+        with self._dying(self._compactions, 3, in_compaction=True):
+            return compaction.compact(self._writer, part)
 
 
 class LyingRounds(SqliteRounds):
