@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "samples_0100"
+revision = "samples_0003"
 down_revision = "samples_0002"
 branch_labels = None
 depends_on = None

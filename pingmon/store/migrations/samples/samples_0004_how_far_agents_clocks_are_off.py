@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "samples_0101"
-down_revision = "samples_0100"
+revision = "samples_0004"
+down_revision = "samples_0003"
 branch_labels = None
 depends_on = None
 
