@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pingmon.store.rollups import Rollup, bucket_floor, merged
 from pingmon.store.rounds import FLAG_DISTURBED
 from pingmon_agent.wire.contract import Outcome
 
@@ -76,6 +77,49 @@ class Bucket:
 def _ms(ordered: list[int], share: float) -> float | None:
     """The smallest value that at least this share of all does not exceed (nearest rank): one that was measured."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] / 1000 if ordered else None
+
+
+def points_of_rollups(rollups: Iterable[Rollup], span: Span) -> list[dict[str, Any]]:
+    """The same from minutes or hours. `loss_max` is that of the worst of them. The quantiles of a step that holds one
+    of them are exact; those of several together come from their histograms, up to an eighth of an octave low.
+    """
+    found: dict[int, list[Rollup]] = {at: [] for at in span.starts()}
+    for rollup in rollups:
+        found[rollup.start_ms - rollup.start_ms % span.step_ms].append(rollup)
+    return [_together(at, rolled) for at, rolled in found.items()]
+
+
+def _together(at_ms: int, rolled: list[Rollup]) -> dict[str, Any]:
+    sent, lost = sum(r.sent for r in rolled), sum(r.lost for r in rolled)
+    replied = [r for r in rolled if r.min_us is not None and r.max_us is not None]
+    low = min((r.min_us for r in replied if r.min_us is not None), default=None)
+    high = max((r.max_us for r in replied if r.max_us is not None), default=None)
+    if len(replied) == 1:
+        quantiles = [replied[0].p50_us, replied[0].p95_us, replied[0].p99_us]
+    else:
+        histogram = merged(replied)
+        quantiles = [_quantile(histogram, share, low or 0) for share in (0.5, 0.95, 0.99)]
+    numbers = [None if us is None else us / 1000 for us in (low, *quantiles, high)]
+    losses = [r.lost / r.sent for r in rolled if r.sent]
+    return {
+        "timestamp": at_ms / 1000,
+        "sent": sent,
+        "lost": lost,
+        "errors": sum(r.disturbed for r in rolled),
+        "loss": round(lost / sent, 4) if sent else None,
+        "loss_max": round(max(losses), 4) if losses else None,
+        **dict(zip(FIELDS[6:], numbers, strict=True)),
+    }
+
+
+def _quantile(histogram: dict[int, int], share: float, low: int) -> int | None:
+    """The floor of the bucket in which that rank lies, but no less than the smallest reply."""
+    rank = math.ceil(share * sum(histogram.values()))
+    for number, count in histogram.items():
+        rank -= count
+        if rank <= 0:
+            return max(low, bucket_floor(number))
+    return None
 
 
 def points(samples: Iterable[Sample], span: Span) -> list[dict[str, Any]]:

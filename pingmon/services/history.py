@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from pingmon.concurrency import run_blocking
+from pingmon.config import RetentionSection
 from pingmon.store.rounds import RoundStore, StoreError
 from pingmon_agent.wire.contract import status_of
 
@@ -23,11 +24,14 @@ from .errors import Invalid, Unavailable
 from .recent import KEEP_MS, Recent
 from .registry import Registry
 from .targets import MEASURING
-from .timespan import Span, parse_span
+from .timespan import HOUR_MS, Kept, Span, parse_span
 from .views import AgentView, TargetView
 
 MAX_ROW_POINTS: Final = 250_000
 MAX_RAW: Final = 100_000
+# Minutes of a month would take half a second; from here on hours do, where the step is made of hours.
+MINUTES_AT_MOST_MS: Final = 3 * 24 * HOUR_MS
+AWAY: Final = "the sample store cannot be read now ({}); try again in a moment"
 Json = dict[str, Any]
 T = TypeVar("T")
 
@@ -35,9 +39,17 @@ T = TypeVar("T")
 class History:
     """Reads; decides nothing."""
 
-    def __init__(self, registry: Registry, recent: Recent, store: RoundStore, clock: Clock, clocks: Clocks) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        recent: Recent,
+        store: RoundStore,
+        clock: Clock,
+        clocks: Clocks,
+        keep: RetentionSection,
+    ) -> None:
         self._registry, self._recent, self._store = registry, recent, store
-        self._clock, self._clocks = clock, clocks
+        self._clock, self._clocks, self._keep = clock, clocks, keep
 
     def pair(self, agent_ref: str, target_ref: str) -> Json:
         """The body of `/monitoring/<agent>/<target>`: the last hour, oldest first. Raises NotFound, Conflict.
@@ -50,7 +62,12 @@ class History:
 
     def span(self, since: str | None, until: str | None, step: str | None) -> Span:
         """What the user asked for, with what he left out filled in. Raises Invalid."""
-        return parse_span(since, until, step, self._clock.wall_ms(), self._registry.interval_s)
+        return parse_span(since, until, step, self._clock.wall_ms(), self._registry.interval_s, self._kept())
+
+    def _kept(self) -> Kept:
+        now = self._clock.wall_ms()
+        raw_ms, minutes_ms = self._keep.raw_hours * HOUR_MS, self._keep.minute_days * 24 * HOUR_MS
+        return Kept(now - round(raw_ms), now - round(minutes_ms))
 
     def series(self, agent_ref: str, target_ref: str, span: Span) -> Json:
         """One pair: `points` of downsample.FIELDS, or `samples` as of `pair` where step is 0. Raises Refused."""
@@ -58,7 +75,7 @@ class History:
         body = self._names(agent, target) | self._described(span)
         if span.step_ms:
             return body | {"points": self._source(agent, span).points(target.id)}
-        rows = self._source(agent, span).read(target.id, list)
+        rows = self._source(agent, span).read(target.id, span, list)
         if len(rows) > MAX_RAW:
             raise Invalid(f"{len(rows):,} samples are more than {MAX_RAW:,}; ask for less time, or give a step")
         return body | {"samples": _raw(rows)}
@@ -98,7 +115,7 @@ class History:
     def _source(self, agent: AgentView, span: Span) -> _Source:
         remembered = self._recent.complete and span.from_ms >= self._clock.wall_ms() - KEEP_MS
         sets = None if remembered else self._registry.columns(agent.no)
-        return _Source(agent.no, span, self._recent, self._store, self._clocks, sets)
+        return _Source(agent.no, span, self._kept(), self._recent, self._store, self._clocks, sets)
 
 
 @dataclass(frozen=True)
@@ -107,36 +124,60 @@ class _Source:
 
     agent_no: int
     span: Span
+    kept: Kept
     recent: Recent
     store: RoundStore
     clocks: Clocks
     sets: Mapping[int, Sequence[int]] | None
 
-    def read(self, target_id: int, then: Callable[[list[Sample]], list[T]]) -> list[T]:
+    def read(self, target_id: int, span: Span, then: Callable[[list[Sample]], list[T]]) -> list[T]:
         """The pair's samples through `then`; off the hub where the database must be asked."""
-        span = self.span
         if self.sets is None:
             rows = self.recent.pair(self.agent_no, target_id, span.from_ms)
             return then([row for row in rows if row[0] < span.to_ms])
         places = _places(self.sets, target_id)
         try:
-            return run_blocking(lambda: then(self._stored(places)))
+            return run_blocking(lambda: then(self._stored(places, span)))
         except StoreError as error:
-            raise Unavailable(f"the sample store cannot be read now ({error}); try again in a moment") from error
+            raise Unavailable(AWAY.format(error)) from error
 
-    def _stored(self, places: Mapping[int, Sequence[int]]) -> list[Sample]:
+    def _stored(self, places: Mapping[int, Sequence[int]], span: Span) -> list[Sample]:
         """In a native thread: rows of the store under their corrected times."""
         behind, ahead = self.clocks.reach_ms(self.agent_no)
-        rows = self.store.pair(self.agent_no, places, self.span.from_ms - behind, self.span.to_ms + ahead)
+        rows = self.store.pair(self.agent_no, places, span.from_ms - behind, span.to_ms + ahead)
         if not behind and not ahead:
             return rows
         right = [(self.clocks.corrected_ms(self.agent_no, ms, flags), us, flags) for ms, us, flags in rows]
-        return sorted((row for row in right if self.span.from_ms <= row[0] < self.span.to_ms), key=itemgetter(0))
+        return sorted((row for row in right if span.from_ms <= row[0] < span.to_ms), key=itemgetter(0))
 
     def points(self, target_id: int) -> list[Json]:
         """One point per step."""
         time.sleep(0)  # a row is many of these, and others want to be served in between
-        return self.read(target_id, lambda rows: downsample.points(rows, self.span))
+        old, new = self._split()
+        found = self._rolled(target_id, old) if old else []
+        return found + (self.read(target_id, new, lambda rows: downsample.points(rows, new)) if new else [])
+
+    def _split(self) -> tuple[Span | None, Span | None]:
+        """(what comes from minutes and hours, what from single rounds); a step is made of one of them only."""
+        span, raw_ms = self.span, self.kept.raw_ms
+        if span.from_ms >= raw_ms:
+            return None, span
+        seam = -(-raw_ms // span.step_ms) * span.step_ms
+        if seam >= span.to_ms:
+            return span, None
+        return Span(span.from_ms, seam, span.step_ms), Span(seam, span.to_ms, span.step_ms)
+
+    def _rolled(self, target_id: int, span: Span) -> list[Json]:
+        long = span.to_ms - span.from_ms > MINUTES_AT_MOST_MS and span.step_ms % HOUR_MS == 0
+        hours = long or span.from_ms < self.kept.minutes_ms
+        read = self.store.hours if hours else self.store.minutes
+        first = span.starts()[0]
+        try:
+            return run_blocking(
+                lambda: downsample.points_of_rollups(read(self.agent_no, target_id, first, span.to_ms), span)
+            )
+        except StoreError as error:
+            raise Unavailable(AWAY.format(error)) from error
 
 
 def _places(sets: Mapping[int, Sequence[int]], target_id: int) -> dict[int, list[int]]:

@@ -13,6 +13,7 @@ from .errors import Invalid
 MAX_POINTS: Final = 11_000  # as many as Prometheus gives
 WANTED_POINTS: Final = 720
 STEPS_S: Final = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 43_200, 86_400)
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 # Beyond these a number is no time in seconds, but one in milliseconds, or a slip.
@@ -33,13 +34,35 @@ class Span:
         return range(first, self.to_ms, self.step_ms)
 
 
-def parse_span(since: str | None, until: str | None, step: str | None, now_ms: int, interval_s: float) -> Span:
+@dataclass(frozen=True)
+class Kept:
+    """How fine what began after these moments is still kept: as measured, by the minute; before, by the hour."""
+
+    raw_ms: int
+    minutes_ms: int
+
+    def least_step_ms(self, from_ms: int) -> int:
+        """The finest step for that time; 0: as measured."""
+        if from_ms >= self.raw_ms:
+            return 0
+        return MINUTE_MS if from_ms >= self.minutes_ms else HOUR_MS
+
+
+def parse_span(
+    since: str | None, until: str | None, step: str | None, now_ms: int, interval_s: float, kept: Kept
+) -> Span:
     """A span from what the user wrote; missing: the last hour, in steps for about 720 points. Raises Invalid."""
     to_ms = instant("to", until, now_ms) if until else now_ms
     from_ms = instant("from", since, now_ms) if since else to_ms - 3_600_000
     if from_ms >= to_ms:
         raise Invalid("`from` must be before `to`; give an earlier `from`, such as from=-6h")
-    step_ms = _step(step) if step else _fitting_step(to_ms - from_ms, interval_s)
+    least_ms = kept.least_step_ms(from_ms)
+    step_ms = _step(step) if step else max(_fitting_step(to_ms - from_ms, interval_s), least_ms)
+    if least_ms and (step_ms < least_ms or step_ms % least_ms):
+        kind = "minute" if least_ms == MINUTE_MS else "hour"
+        raise Invalid(
+            f"what is as old as `from` is kept by the {kind}; give a step of whole {kind}s, or a later `from`"
+        )
     if step_ms and (to_ms - from_ms) / step_ms > MAX_POINTS:
         least = math.ceil((to_ms - from_ms) / MAX_POINTS / 1000)
         raise Invalid(f"that would be more than {MAX_POINTS:,} points; take a step of {least} s or more, or less time")

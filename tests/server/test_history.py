@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pingmon.config import RetentionSection
 from pingmon.services.bundle import Services, remember
 from pingmon.services.downsample import FIELDS, Sample, points
 from pingmon.services.errors import Invalid, NotFound, Unavailable
+from pingmon.services.history import History
 from pingmon.services.timespan import Span
 from pingmon.services.views import AgentView
 from pingmon.store.rounds import FLAG_DISTURBED, FLAG_LATE, StoredRound
@@ -231,3 +233,26 @@ def test_times_of_a_wrong_clock_are_put_right_from_the_store_as_in_memory(
     assert from_store["samples"][-1]["timestamp"] == clock.now_ms / 1000 - 1
     assert past["rtt_ms"] == [[1.008, None]]
     assert past["agents"][0]["last_round"] == clock.now_ms / 1000 - 181
+
+
+@pytest.mark.parametrize("minute_days", [30.0, 0.05])
+def test_older_times_come_from_minutes_and_hours_and_tell_the_same(measured: Services, minute_days: float) -> None:
+    """Counts, extremes and worst losses as from single rounds; each step is made of one of the two only."""
+    services, sets = measured, measured.registry.columns(1)
+    for due in services.rounds.hours_due(services.clock.wall_ms()):
+        services.rounds.save_rolled(services.rounds.work_out(due, sets))
+    parts = (services.registry, services.recent, services.rounds, services.clock, services.clocks)
+    fine = History(*parts, RetentionSection())
+    coarse = History(*parts, RetentionSection(raw_hours=1.5, minute_days=minute_days))
+    exact = fine.series("probe-1", "a", fine.span("-4h", None, "1h"))["points"]
+    rolled = coarse.series("probe-1", "a", coarse.span("-4h", None, "1h"))["points"]
+
+    for one, other in zip(exact, rolled, strict=True):
+        worst = {"loss_max"} if minute_days < 1 else set()
+        same = set(one) - {"p50_ms", "p95_ms", "p99_ms"} - worst
+        assert {key: one[key] for key in same} == {key: other[key] for key in same}
+        for key in ("p50_ms", "p95_ms", "p99_ms"):
+            assert one[key] == pytest.approx(other[key], rel=0.125)
+    assert sum(point["sent"] for point in rolled) == 240
+    with pytest.raises(Invalid, match="is kept by the"):
+        coarse.series("probe-1", "a", coarse.span("-4h", None, "raw"))

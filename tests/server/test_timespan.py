@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingmon.services.errors import Invalid
-from pingmon.services.timespan import MAX_POINTS, STEPS_S, WANTED_POINTS, Span, parse_instant, parse_span
+from pingmon.services.timespan import MAX_POINTS, STEPS_S, WANTED_POINTS, Kept, Span, parse_instant, parse_span
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000
+ALL = Kept(0, 0)
+DAY_AND_MONTH = Kept(NOW - 24 * HOUR, NOW - 720 * HOUR)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,7 @@ HOUR = 3_600_000
 )
 def test_a_time_may_be_written_in_many_ways(since: str | None, from_ms: int) -> None:
     """Seconds, a length back from now, the calendar; a time without a zone is UTC."""
-    assert parse_span(since, None, None, NOW, 5).from_ms == from_ms
+    assert parse_span(since, None, None, NOW, 5, ALL).from_ms == from_ms
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_a_time_may_be_written_in_many_ways(since: str | None, from_ms: int) -> 
 def test_what_is_no_time_is_refused(since: str | None, until: str | None, step: str | None, words: str) -> None:
     """The sentence names the parameter, and what to write."""
     with pytest.raises(Invalid, match=re.escape(words)):
-        parse_span(since, until, step, NOW, 5)
+        parse_span(since, until, step, NOW, 5, ALL)
 
 
 def test_an_instant_has_been() -> None:
@@ -69,7 +71,7 @@ def test_an_instant_has_been() -> None:
 @given(st.integers(1, 400 * 86_400), st.sampled_from([1.0, 5.0, 7.0, 60.0]))
 def test_a_step_nobody_chose_gives_a_chart_that_fits(length_s: int, interval_s: float) -> None:
     """No more points than wanted, no step shorter than a round, and one that people can name where there is one."""
-    span = parse_span(f"-{length_s}s", None, None, NOW, interval_s)
+    span = parse_span(f"-{length_s}s", None, None, NOW, interval_s, ALL)
 
     assert span.step_ms >= interval_s * 1000
     assert len(span.starts()) <= WANTED_POINTS + 1 <= MAX_POINTS
@@ -83,4 +85,33 @@ def test_two_requests_cut_alike() -> None:
 
 def test_raw_means_no_step() -> None:
     """Every sample as it was."""
-    assert parse_span("-24h", None, "raw", NOW, 5).step_ms == 0
+    assert parse_span("-24h", None, "raw", NOW, 5, ALL).step_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "step", "step_ms"),
+    [
+        ("-23h", "-22h", None, 5_000),
+        ("-25h", "-24h", None, 60_000),
+        ("-25h", None, "2m", 120_000),
+        ("-40d", "-39d", None, HOUR),
+        ("-40d", None, "1d", 24 * HOUR),
+    ],
+)
+def test_the_step_follows_what_is_kept(since: str, until: str | None, step: str | None, step_ms: int) -> None:
+    """As measured for a day, by the minute for a month, by the hour before."""
+    assert parse_span(since, until, step, NOW, 5, DAY_AND_MONTH).step_ms == step_ms
+
+
+@pytest.mark.parametrize(
+    ("since", "step", "words"),
+    [
+        ("-25h", "raw", "kept by the minute; give a step of whole minutes"),
+        ("-25h", "90", "kept by the minute"),
+        ("-40d", "30m", "kept by the hour; give a step of whole hours"),
+    ],
+)
+def test_a_step_finer_than_what_is_kept_is_refused(since: str, step: str, words: str) -> None:
+    """Nobody gets points that only look as fine as what was asked for."""
+    with pytest.raises(Invalid, match=words):
+        parse_span(since, None, step, NOW, 5, DAY_AND_MONTH)
