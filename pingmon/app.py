@@ -127,6 +127,7 @@ class Application:
     def stop(self, committer: threading.Thread) -> None:
         """Commit what waits, then let go of the databases."""
         self.jobs.stop()
+        self.services.ingest.beat()  # up to this moment, says the ledger
         self.services.ingest.stop()
         committer.join(STOP_PATIENCE_S)
         self.services.registry.flush_seen()

@@ -72,8 +72,7 @@ class Delivery:
         self._cursor = 0  # the server has everything of that epoch up to here
         self._given_up, self._reason = 0, ""  # rounds up to here were refused for good
         self._in_flight: tuple[int, Report] | None = None
-        self._token = 0
-        self._not_before = 0.0
+        self._token, self._not_before = 0, 0.0
         self._agent_id = ""
         self._floor_rev = self._promised_rev = -1
         self.counts = Counts()
@@ -208,8 +207,10 @@ class Delivery:
         if self.state is not SessionState.APPROVED or self._in_flight or now < self._not_before:
             return None
         self._follow(self._ring.epoch)
-        rounds = self._ring.after(max(self._cursor, self._given_up), self._allowed)
+        done = max(self._cursor, self._given_up)
+        rounds = self._ring.after(done, self._allowed)
         if not rounds or rounds[0].epoch != self._epoch:
+            self._ring.finish(done, self._epoch)
             return None
         gap, sent_ms = self._gap(rounds[0]), self._wall_ms()
         report = Report(epoch=self._epoch, rounds=tuple(rounds), gap=gap, sent_ms=sent_ms)

@@ -91,7 +91,7 @@ def _buffer_files(config: Config) -> Finding:
     if place is None:
         return Finding("rounds are kept in memory, and are lost when the agent ends", True)
     seat = place if place.is_dir() else place.parent
-    if not os.access(seat, os.W_OK | os.X_OK):
+    if not os.access(seat, os.W_OK | os.X_OK) or (place.exists() and not place.is_dir()):
         mend = (
             f"create it for user {os.geteuid()} on a file system that can be written, or set another agent.buffer_dir"
         )

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 EVERY_S = 1.0
+_STOP_S = 1.0
 
 
 class Flusher:
@@ -41,11 +42,11 @@ class Flusher:
         return failed
 
     def stop(self) -> None:
-        """Flush what is left, and end."""
+        """Flush what is left, and end; a disk that hangs holds up nobody for longer than a second."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_STOP_S)
             self._thread = None
 
     def _run(self) -> None:

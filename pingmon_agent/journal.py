@@ -11,7 +11,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import math
 import os
+import re
 import time
 from array import array
 from collections import deque
@@ -21,14 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import segments
+from .boot import boot_name
 from .flush import Flusher
 from .loading import Found, Segment, Shelf, load
 from .log import say
 from .segments import Block
 
 _log = logging.getLogger(__name__)
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _POINTER = "{pid:>10} {boot} {number:012d}\n"
+_POINTS = re.compile(r" *([0-9]+) ([0-9a-f]{16}) ([0-9]{12})\n")
 SEGMENT_S = 60.0
 RETRY_S = 10.0
 # A segment is also closed at this part of the maximum, so that making room never costs more than that.
@@ -49,11 +52,6 @@ class JournalCounts:
     failures: int = 0  # writes, and other calls to the file system
 
 
-def boot_name() -> bytes:
-    """8 bytes that name this boot of the host."""
-    return bytes.fromhex(_BOOT_ID.read_text().replace("-", "").strip())[:8]
-
-
 def wall_ms() -> int:
     """Unix time."""
     return time.time_ns() // 1_000_000
@@ -72,8 +70,8 @@ class Journal:
         wall: Callable[[], int] = wall_ms,
     ) -> None:
         """All files together never exceed `max_bytes`. `durable`: fsync, once a second, from a thread of its own."""
-        self.directory, self.max_bytes, self.boot = directory, max_bytes, boot or boot_name()
-        self._wall = wall
+        self.directory, self.max_bytes, self.boot = directory, max_bytes, boot or b""
+        self._known_boot, self._wall = boot, wall
         self._shelf = Shelf()
         self._lock_fd = self._fd = self._minute = -1
         self._highest = self._begun = 0
@@ -132,7 +130,8 @@ class Journal:
         return True
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Let go of the directory, for good."""
+        self.healthy, self.reason, self._retry_at = False, "the agent is ending", math.inf
         self._close()
         if self._flusher is not None:
             self._flusher.stop()
@@ -153,9 +152,10 @@ class Journal:
         self._lock_fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             boot, pointer = self._lock()
-            known = pointer if boot == self.boot.hex() else -1
+            self.boot = self._known_boot or boot_name(self.directory, boot)
+            known = pointer if boot == self.boot else -1
             self._shelf = load(self.directory, pointer=known, boot=self.boot, now=now, wall_ms=self._wall())
-            self._note(boot or self.boot.hex(), pointer)
+            self._note(boot or self.boot, pointer)
         except BaseException:
             self._unlock()
             raise
@@ -165,10 +165,10 @@ class Journal:
         found, self._shelf.found = self._shelf.found, Found()
         return found
 
-    def _lock(self) -> tuple[str, int]:
+    def _lock(self) -> tuple[bytes, int]:
         """(boot, number) that the pointer names; raises BusyError."""
-        words = os.pread(self._lock_fd, 64, 0).decode(errors="replace").split()
-        pid, boot, number = words if len(words) == 3 and words[2].isdecimal() else ("", "", "0")
+        words = _POINTS.fullmatch(os.pread(self._lock_fd, 64, 0).decode(errors="replace"))
+        pid, boot, number = words.groups() if words else ("", "", "0")
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -176,7 +176,7 @@ class Journal:
                 f"another agent (process {pid or 'unknown'}) keeps its rounds in {self.directory}; stop it, or give "
                 'this one a directory of its own by agent.buffer_dir, or set agent.buffer = "memory"'
             ) from None
-        return boot, int(number)
+        return bytes.fromhex(boot), int(number)
 
     def _unlock(self) -> None:
         if self._lock_fd >= 0:
@@ -184,10 +184,10 @@ class Journal:
             self._lock_fd = -1
 
     def _point(self, number: int) -> None:
-        self._note(self.boot.hex(), number)
+        self._note(self.boot, number)
 
-    def _note(self, boot: str, number: int) -> None:
-        os.pwrite(self._lock_fd, _POINTER.format(pid=os.getpid(), boot=boot, number=number).encode(), 0)
+    def _note(self, boot: bytes, number: int) -> None:
+        os.pwrite(self._lock_fd, _POINTER.format(pid=os.getpid(), boot=boot.hex(), number=number).encode(), 0)
 
     # -- writing --
 

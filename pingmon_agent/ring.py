@@ -101,6 +101,13 @@ class Ring:
             for chapter in self._chapters:
                 chapter.settled = False
 
+    def finish(self, seq: int, epoch: str) -> None:
+        """Nothing above `seq` of `epoch` can be sent: if that one is closed, the next one is offered."""
+        with self._lock:
+            for chapter in list(self._chapters)[:-1]:
+                if chapter.epoch == epoch and chapter.place(seq) == len(chapter.kept):
+                    chapter.settled = True
+
     def waiting(self) -> int:
         """Samples not yet acknowledged."""
         with self._lock:
@@ -175,9 +182,10 @@ class Ring:
             self._replace_files(fresh)
 
     def close(self) -> None:
-        """Let go of the files."""
-        if self._journal is not None:
-            self._journal.close()
+        """Let go of the files; what is measured after that is in memory only."""
+        with self._lock:
+            if self._journal is not None:
+                self._journal.close()
 
     def _turn_page(self) -> Chapter:
         self._chapters.append(Chapter())

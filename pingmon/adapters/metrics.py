@@ -20,9 +20,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from pingmon.concurrency import mode, run_blocking
 from pingmon.services.bundle import Services
+from pingmon.services.errors import Unavailable
 from pingmon.services.health import DIRECTORY, SAMPLES
 from pingmon.services.pressure import MAX_WAITING_SAMPLES
 from pingmon.store.rounds import StoreError
+from pingmon.store.slots import HOUR_MS
 from pingmon_agent.wire.contract import ErrorCode, State
 
 STATES = (State.PENDING, State.APPROVED, State.HOLD, State.BLACKLISTED)
@@ -91,11 +93,32 @@ class ServerCollector:
         yield connected
         yield newest
         yield offsets
+        yield from self._completeness()
         pairs = sum(len(set(s.target_ids)) for s in registry.snapshot.sets.values())
         yield _gauge("pairs", "Number of configured source and target pairs.", pairs)
         yield _gauge("targets", "Number of targets.", len(registry.targets()))
         revision = registry.snapshot.revision
         yield _gauge("config_generation", "Revision of agents and targets that is in force.", revision)
+
+    def _completeness(self) -> Iterator[Metric]:
+        expected = GaugeMetricFamily(
+            "pingmon_server_agent_rounds_expected", "Rounds that were due in the last hour.", labels=["agent"]
+        )
+        missing = GaugeMetricFamily(
+            "pingmon_server_agent_rounds_missing", "Rounds of the last hour that are not there.",
+            labels=["agent", "reason"],
+        )  # fmt: skip
+        views = self._services.grid.layout.agents
+        try:
+            totals = self._services.completeness.totals(views, HOUR_MS)
+        except Unavailable:
+            return  # storage_errors_total and readiness tell; a scrape must not fail because of it
+        for view in views:
+            expected.add_metric([view.hostname], totals[view.no].expected)
+            for reason, rounds in totals[view.no].reasons.items():
+                missing.add_metric([view.hostname, reason], rounds)
+        yield expected
+        yield missing
 
     def _ingest(self) -> Iterator[Metric]:
         counters, pressure = self._services.ingest.counters, self._services.ingest.pressure

@@ -43,7 +43,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_output(lister)
     lister.add_argument("--state", choices=("pending", "approved", "hold", "blacklisted"))
     lister.set_defaults(func=_list)
-    shower = verbs.add_parser("show", help="one agent as JSON")
+    shower = verbs.add_parser("show", help="one agent as JSON, with its last 24 hours in a line")
     shower.add_argument("agent", help="id or hostname")
     add_config(shower)
     shower.set_defaults(func=_show)
@@ -68,7 +68,9 @@ def _row(view: AgentView) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> int:
     with services_of(args) as services:
-        sys.stdout.write(json.dumps(services.registry.agent(args.agent).as_json(), indent=2) + "\n")
+        view = services.registry.agent(args.agent)
+        shown = view.as_json() | {"completeness": services.completeness.line(view)}
+        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
     return 0
 
 

@@ -16,6 +16,7 @@ from .cells import WINDOW, Thresholds
 from .clock import Clock, SystemClock
 from .clocks import Clocks
 from .compaction import Compaction
+from .completeness import Completeness
 from .enrolment import Enrolment
 from .grid import Grid
 from .health import Health
@@ -52,6 +53,7 @@ class Services:
     retention: Retention
     health: Health
     clocks: Clocks
+    completeness: Completeness
 
     def warm_up(self) -> int:
         """Fill the memory of the last hour from the database; returns how many rounds there were."""
@@ -108,7 +110,7 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
     clocks = Clocks(clock, probing.interval_s, ledger.offsets())
     grid = Grid(registry, recent, clock, limits, lambda: health.sentence, clocks.shown_ms)
     sinks = (remember(recent, clocks), grid.add)
-    ingest = Ingest(rounds, registry, clock, sinks, Book(ledger, clock, clocks), clocks, health)
+    ingest = Ingest(rounds, registry, clock, sinks, Book(ledger, clock, clocks, probing.interval_s), clocks, health)
     return Services(
         config=config,
         clock=clock,
@@ -128,4 +130,5 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         retention=Retention(directory, rounds, ingest, recent, clock, config.retention),
         health=health,
         clocks=clocks,
+        completeness=Completeness(ledger, registry, directory, clock),
     )

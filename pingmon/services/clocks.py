@@ -30,24 +30,31 @@ class Lag:
     """One agent's receipt minus sending, in ms: minus its offset, plus the way. `least` is the estimate."""
 
     minutes: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=WINDOW_MIN))
-    latest: deque[int] = field(default_factory=lambda: deque(maxlen=STEP_AFTER))
+    latest: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=STEP_AFTER))
 
-    def add(self, lag_ms: int, now_s: float) -> None:
-        """One more measurement, at `now_s` of a clock that only rises."""
-        self.latest.append(lag_ms)
-        if self._stepped():
+    def add(self, lag_ms: int, now_s: float) -> float | None:
+        """One more measurement, at `now_s` of a clock that only rises. Where it shows that the agent's clock was set:
+        for how many seconds it may have been wrong, else None."""
+        before, least = self.latest[-1] if self.latest else None, self.least
+        self.latest.append((lag_ms, now_s))
+        stepped: float | None = None
+        if self._stepped_back():
+            stepped = now_s - self.latest[0][1]
             self.minutes.clear()
+        elif before is not None and least is not None and lag_ms < least - STEP_MS:
+            stepped = now_s - before[1]
         minute = int(now_s // 60)
         while self.minutes and self.minutes[0][0] <= minute - WINDOW_MIN:
             self.minutes.popleft()
         if self.minutes and self.minutes[-1][0] == minute:
             lag_ms = min(lag_ms, self.minutes.pop()[1])
         self.minutes.append((minute, lag_ms))
+        return stepped
 
-    def _stepped(self) -> bool:
+    def _stepped_back(self) -> bool:
         if len(self.latest) < STEP_AFTER or self.least is None:
             return False
-        low, high = min(self.latest), max(self.latest)
+        low, high = min(self.latest)[0], max(self.latest)[0]
         return low > self.least + STEP_MS and high - low < AGREE_MS
 
     @property
@@ -72,6 +79,7 @@ class Clocks:
         self._clock, self._interval_ms = clock, interval_s * 1000
         self._agents: dict[int, _Agent] = {}
         self._news: list[tuple[int, int, int]] = []
+        self._steps: list[tuple[int, int, int]] = []
         for agent_no, since_ms, offset_ms in sorted(known):
             self._agent(agent_no).corrections.append((since_ms, offset_ms))
 
@@ -83,7 +91,9 @@ class Clocks:
     def heard(self, agent_no: int, sent_ms: int) -> None:
         """A message came that left at `sent_ms` by the agent's clock."""
         agent, now = self._agent(agent_no), self._clock.wall_ms()
-        agent.sent.add(now - sent_ms, self._clock.monotonic())
+        wrong_s = agent.sent.add(now - sent_ms, self._clock.monotonic())
+        if wrong_s is not None:
+            self._steps.append((agent_no, now - round(wrong_s * 1000), now))
         offset = self.offset_ms(agent_no) or 0
         wanted = offset if abs(offset) >= CORRECT_FROM_MS else 0
         current = agent.corrections[-1][1] if agent.corrections else 0
@@ -150,6 +160,11 @@ class Clocks:
         news, self._news = self._news, []
         return news
 
-    def put_back(self, news: list[tuple[int, int, int]]) -> None:
+    def take_steps(self) -> list[tuple[int, int, int]]:
+        """[(agent_no, from_ms, to_ms)] in which an agent's clock was set and its rounds stand at wrong times."""
+        steps, self._steps = self._steps, []
+        return steps
+
+    def put_back(self, news: list[tuple[int, int, int]], steps: list[tuple[int, int, int]]) -> None:
         """Save these with the next commit."""
-        self._news = news + self._news
+        self._news, self._steps = news + self._news, steps + self._steps

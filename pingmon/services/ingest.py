@@ -22,6 +22,7 @@ from pingmon_agent.wire.contract import ErrorCode, Report, Round, WireError
 from .book import Book
 from .clock import Clock
 from .clocks import Clocks
+from .group import Fresh, Waiting
 from .health import SAMPLES, Health
 from .pressure import Pressure
 from .registry import Registry
@@ -50,15 +51,6 @@ class Counters:
     rejected: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass
-class _Waiting:
-    agent_no: int
-    epoch: str
-    rounds: list[tuple[StoredRound, tuple[int, ...]]]
-    answer: Json = field(default_factory=dict)
-    done: threading.Event = field(default_factory=threading.Event)
-
-
 class Ingest:
     """One per process; `run` is the committer and belongs in a thread of its own."""
 
@@ -77,7 +69,7 @@ class Ingest:
         self._health = health or Health(clock, lambda: None)
         self._logged_at = -LOG_EVERY_S
         self._cursors = run_blocking(store.cursors)
-        self._queue: list[_Waiting] = []
+        self._queue: list[Waiting] = []
         self._jobs: list[Callable[[], object]] = []
         self.pressure = Pressure()
         self._wake, self._stopping = threading.Event(), False
@@ -96,11 +88,11 @@ class Ingest:
             self._clocks.heard(agent_no, report.sent_ms)
         self._clocks.heard_round(agent_no, report.rounds[-1].started_ms)
         rounds = [self._stored(agent_no, r) for r in report.rounds]
-        return self._commit(_Waiting(agent_no, report.epoch, rounds))
+        return self._commit(Waiting(agent_no, report.epoch, rounds, report.gap))
 
     def submit_rounds(self, agent_no: int, epoch: str, rounds: list[tuple[StoredRound, tuple[int, ...]]]) -> Json:
         """The same for rounds that were put together elsewhere (legacy agents); see `stamp`."""
-        return self._commit(_Waiting(agent_no, epoch, rounds))
+        return self._commit(Waiting(agent_no, epoch, rounds))
 
     def reject(self, code: ErrorCode, samples: int = 1) -> None:
         """Count what was refused before it came here."""
@@ -149,7 +141,7 @@ class Ingest:
             samples=samples,
         )
 
-    def _commit(self, waiting: _Waiting) -> Json:
+    def _commit(self, waiting: Waiting) -> Json:
         samples = sum(len(r.samples) for r, _ in waiting.rounds)
         if self._stopping:
             return _busy("the server is stopping", RETRY_AFTER_S)
@@ -217,13 +209,14 @@ class Ingest:
             return True
         return False
 
-    def _store_all(self, rounds: list[StoredRound], cursors: dict[tuple[int, str], int]) -> None:
-        now = self._clock.wall_ms()
+    def _store_all(self, fresh: Fresh) -> None:
+        now, rounds = self._clock.wall_ms(), fresh.stored
         try:
-            run_blocking(self._store.write, rounds, cursors, now, self._book.entry(now))
+            run_blocking(self._store.write, rounds, fresh.cursors, now, self._book.entry(now, rounds, fresh.declared))
         except BaseException:
             self._book.failed()
             raise
+        self._book.kept()
         if self._health.note(SAMPLES, None):
             log.info("the sample database can be written again")
 
@@ -235,47 +228,25 @@ class Ingest:
 
     def beat(self) -> None:
         """Write that the server is up even if no agent reports, so that a fault and its end show by themselves."""
-        self.between_commits(lambda: self._store_all([], {}))
+        self.between_commits(lambda: self._store_all(Fresh()))
 
-    def _write(self, group: list[_Waiting]) -> None:
-        fresh, cursors = self._without_duplicates(group)
-        began = self._clock.monotonic()
-        self._store_all([stored for stored, _ in fresh], cursors)
+    def _write(self, group: list[Waiting]) -> None:
+        fresh, began = Fresh.of(group, self._cursors), self._clock.monotonic()
+        self._store_all(fresh)
         seconds = self._clock.monotonic() - began
-        self._committed(group, fresh, cursors, seconds)
-        samples = sum(len(stored.samples) for stored, _ in fresh)
-        self.pressure.took(samples, self._clock.monotonic() - began)
+        self._committed(group, fresh, seconds)
+        self.pressure.took(fresh.samples, self._clock.monotonic() - began)
 
-    def _without_duplicates(
-        self, group: list[_Waiting]
-    ) -> tuple[list[tuple[StoredRound, tuple[int, ...]]], dict[tuple[int, str], int]]:
-        fresh: list[tuple[StoredRound, tuple[int, ...]]] = []
-        cursors: dict[tuple[int, str], int] = {}
+    def _committed(self, group: list[Waiting], fresh: Fresh, seconds: float) -> None:
+        self._cursors |= fresh.cursors
         for waiting in group:
-            key = (waiting.agent_no, waiting.epoch)
-            upto = cursors.get(key, self._cursors.get(key, 0))
-            new = [pair for pair in waiting.rounds if pair[0].seq > upto]
-            waiting.answer["dup"] = len(waiting.rounds) - len(new)
-            cursors[key] = max([upto, *(stored.seq for stored, _ in new)])
-            fresh += new
-        return fresh, cursors
-
-    def _committed(
-        self,
-        group: list[_Waiting],
-        fresh: list[tuple[StoredRound, tuple[int, ...]]],
-        cursors: dict[tuple[int, str], int],
-        seconds: float,
-    ) -> None:
-        self._cursors |= cursors
-        for waiting in group:
-            waiting.answer |= {"ok": True, "upto": cursors[waiting.agent_no, waiting.epoch]}
+            waiting.answer |= {"ok": True, "upto": fresh.cursors[waiting.agent_no, waiting.epoch]}
             self.counters.duplicates += waiting.answer["dup"]
-        for stored, target_ids in fresh:
+        for stored, target_ids in fresh.rounds:
             for sink in self._sinks:
                 sink(stored, target_ids)
             self.counters.late += bool(stored.flags & FLAG_LATE)
-        self.counters.samples += sum(len(stored.samples) for stored, _ in fresh)
+        self.counters.samples += fresh.samples
         self.counters.commits += 1
         self.counters.commit_seconds += seconds
 

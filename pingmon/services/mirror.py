@@ -101,7 +101,7 @@ class Mirror:
     def columns(self, agent_no: int) -> dict[int, tuple[int, ...]]:
         """Revision -> target id of each column, for all sets of an agent that are kept. Asks the database."""
         with self._directory.reading() as tx:
-            return {row.revision: unpack_ids(row.target_ids) for row in tx.target_sets(agent_no)}
+            return {row.revision: unpack_ids(row.target_ids) for row in tx.sets_of(agent_no)}
 
     def message_for(self, agent_no: int) -> TargetSet:
         """What `update_targets` tells this agent now."""

@@ -7,9 +7,11 @@ import logging
 from pingmon.concurrency import run_blocking
 from pingmon.config import RetentionSection
 from pingmon.store.directory import Directory
+from pingmon.store.ledger import LedgerFile
 from pingmon.store.rounds import RoundStore
 
 from .clock import Clock
+from .completeness import KEEP_MS as LEDGER_KEEP_MS
 from .ingest import Ingest
 from .recent import Recent
 
@@ -45,6 +47,11 @@ class Retention:
         with self._directory.transaction() as tx:
             tx.drop_sets_replaced_before(oldest_kept_ms(now, self._keep.raw_hours) - SET_SLACK_MS)
         self._ingest.between_commits(self._drop_batch)
+        self._ingest.between_commits(self._shorten_ledger)
+
+    def _shorten_ledger(self) -> None:
+        now = self._clock.wall_ms()
+        run_blocking(self._store.write, [], {}, now, LedgerFile.drop_before(now - LEDGER_KEEP_MS))
 
     def _drop_batch(self) -> None:
         dropped = run_blocking(self._store.drop_before, oldest_kept_ms(self._clock.wall_ms(), self._keep.raw_hours))

@@ -35,8 +35,8 @@ class Span:
 
 def parse_span(since: str | None, until: str | None, step: str | None, now_ms: int, interval_s: float) -> Span:
     """A span from what the user wrote; missing: the last hour, in steps for about 720 points. Raises Invalid."""
-    to_ms = _instant("to", until, now_ms) if until else now_ms
-    from_ms = _instant("from", since, now_ms) if since else to_ms - 3_600_000
+    to_ms = instant("to", until, now_ms) if until else now_ms
+    from_ms = instant("from", since, now_ms) if since else to_ms - 3_600_000
     if from_ms >= to_ms:
         raise Invalid("`from` must be before `to`; give an earlier `from`, such as from=-6h")
     step_ms = _step(step) if step else _fitting_step(to_ms - from_ms, interval_s)
@@ -48,13 +48,14 @@ def parse_span(since: str | None, until: str | None, step: str | None, now_ms: i
 
 def parse_instant(text: str, now_ms: int) -> int:
     """The parameter `at` in unix milliseconds, not in the future. Raises Invalid."""
-    at_ms = _instant("at", text, now_ms)
+    at_ms = instant("at", text, now_ms)
     if at_ms > now_ms:
         raise Invalid("`at` lies in the future; give a time that has been, such as at=-30m")
     return at_ms
 
 
-def _instant(name: str, text: str, now_ms: int) -> int:
+def instant(name: str, text: str, now_ms: int) -> int:
+    """What the user wrote as parameter `name`, in unix milliseconds. Raises Invalid."""
     text = text.strip()
     if text == "now":
         return now_ms

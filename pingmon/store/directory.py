@@ -93,8 +93,8 @@ class Transaction:
         """The set an agent had under this revision."""
         return self._session.get(TargetSet, (agent_no, revision))
 
-    def target_sets(self, agent_no: int) -> list[TargetSet]:
-        """All sets this agent was ever given that are still kept, oldest first."""
+    def sets_of(self, agent_no: int) -> list[TargetSet]:
+        """All sets of an agent that are still kept, in order."""
         query = select(TargetSet).where(TargetSet.agent_no == agent_no).order_by(col(TargetSet.revision))
         return list(self._session.exec(query))
 
@@ -146,6 +146,12 @@ class Transaction:
     def audit(self, at_ms: int, actor: str, action: str, subject: str, detail: str | None = None) -> None:
         """Append one line to the audit table, in this same transaction."""
         self._session.add(Audit(at_ms=at_ms, actor=actor, action=action, subject=subject, detail=detail))
+
+    def decisions(self) -> list[tuple[str, int, str]]:
+        """All that was ever decided about agents, in order: (agent's uid, unix ms, action)."""
+        query = select(Audit.subject, Audit.at_ms, Audit.action).order_by(col(Audit.id))
+        rows = self._session.exec(query.where(col(Audit.action).startswith("agents.")))
+        return [(subject, at_ms, action) for subject, at_ms, action in rows]
 
     def revision(self) -> int:
         """The number that rises with each change."""

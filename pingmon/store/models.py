@@ -296,3 +296,26 @@ class ClockOffset(SamplesBase, table=True):
     agent_no: int = Field(primary_key=True)
     since_ms: int = _ms(primary_key=True)
     offset_ms: int = _ms()
+
+
+class LedgerHour(SamplesBase, table=True):
+    """Which rounds of an agent are there, and which came late: a bit per interval of the hour (`store/slots.py`)."""
+
+    __tablename__ = "ledger_hours"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    agent_no: int = Field(primary_key=True)
+    hour_ms: int = _ms(primary_key=True)
+    interval_ms: int
+    received: bytes = Field(sa_type=LargeBinary)
+    late: bytes = Field(sa_type=LargeBinary)
+
+
+class LedgerGap(SamplesBase, table=True):
+    """Why rounds of an agent are missing in this time, where somebody said so; it counts where none came after all."""
+
+    __tablename__ = "ledger_gaps"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    agent_no: int = Field(primary_key=True)
+    from_ms: int = _ms(primary_key=True)
+    to_ms: int = _ms(primary_key=True)
+    reason: str = Field(primary_key=True, max_length=16)

@@ -11,9 +11,10 @@ import pytest
 
 from .certificates import Authority
 from .namespaces import Namespace
+from .shelf import host, small
 from .wires import raw_wire, wire
 
-__all__ = ["raw_wire", "wire"]
+__all__ = ["host", "raw_wire", "small", "wire"]
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import resource
+import subprocess
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from pingmon_agent.journal import Journal
 from pingmon_agent.ring import MAX_SAMPLES, Limits, Ring
@@ -97,3 +100,37 @@ def no_room(size: int = 0) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def killed_after(host: Host, count: int, *, width: int = 3, step_s: float = 1.0) -> list[int]:
+    """An agent measures `count` rounds and is killed; the values it measured."""
+    ring = host.agent()
+    for value in range(count):
+        host.measure(ring, value, width)
+        host.wait(step_s)
+    host.kill(ring)
+    return list(range(count))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """A host that nobody was on."""
+    made = Host(tmp_path / "ring")
+    yield made
+    made.close()
+
+
+def mounted(path: Path, options: str) -> Iterator[Path]:
+    """A small file system of its own on `path`."""
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    yield from mounted(tmp_path / "small", "size=1m")

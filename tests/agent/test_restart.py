@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from pingmon_agent import segments
 from pingmon_agent.delivery import Delivery
 from pingmon_agent.ring import Ring
 from pingmon_agent.session import SessionState
@@ -140,6 +142,24 @@ class Life(RuleBasedStateMachine):
         if self.count:
             self.connect()
 
+    @rule(seed=st.integers(0, 2**16), cut=st.booleans())
+    @precondition(lambda self: self.count > 0)
+    def damage(self, seed: int, cut: bool) -> None:
+        """The same, and one of the files is damaged meanwhile."""
+        self.gone |= set(range(self.count)) - self.on_file()
+        self.host.kill(self.ring)
+        rng, files = random.Random(seed), self.host.segments()
+        if files:
+            victim = rng.choice(files)
+            data = bytearray(victim.read_bytes())
+            place = rng.randrange(len(data))
+            data[place] ^= 1 << rng.randrange(8)
+            victim.write_bytes(data[:place] if cut else data)
+        blocks = [block for path in files for block in segments.read(path.read_bytes()).blocks]
+        self.gone |= set(range(self.count)) - {block.samples[0] for block in blocks if block.samples}
+        self.begin()
+        self.connect()
+
     @rule()
     @precondition(lambda self: not self.full)
     def flush(self) -> None:
@@ -220,6 +240,32 @@ def test_a_restart_takes_one_handshake_per_epoch(tmp_path: Path) -> None:
     assert server.take(report.payload) == {"ok": True, "upto": 1, "dup": 0}
     assert [value for _, _, value in server.rows] == [0, 1, 2, 3]
     assert (first != server.epoch, delivery.must_greet) == (True, False)
+    host.close()
+
+
+def test_an_epoch_whose_last_round_was_refused_holds_up_nothing(tmp_path: Path) -> None:
+    """A closed epoch has no later round that could declare the gap: the next one is offered all the same."""
+    host, server = Host(tmp_path / "ring"), Server()
+    ring = host.agent()
+    host.measure(ring, 0)
+    host.kill(ring)
+    host.reboot()
+    ring = host.agent()
+    delivery = Delivery(ring, IDENTITY, lambda targets: None)
+    delivery.on_handshake(server.greet(delivery.greet()))
+    fresh = host.measure(ring, 1)
+    report = delivery.next_report(0)
+    assert report is not None
+    delivery.on_ack(report.token, {"ok": False, "code": "E_TARGET", "message": ""}, 0)
+
+    assert delivery.next_report(0) is None
+    assert delivery.must_greet
+    delivery.on_handshake(server.greet(delivery.greet()))
+    report = delivery.next_report(0)
+
+    assert report is not None
+    server.take(report.payload)
+    assert server.rows == [(fresh.epoch, 1, 1)]
     host.close()
 
 

@@ -194,7 +194,7 @@ def test_a_correction_is_kept_once_and_put_back_where_it_could_not_be_saved(cloc
         clocks.heard(1, clock.now_ms + by_ms)
         clock.advance(700)
     news = clocks.take_news()
-    clocks.put_back(news)
+    clocks.put_back(news, [])
 
     assert [offset for _, _, offset in news] == [20_000, 20_300, 0]
     assert (clocks.take_news(), clocks.take_news()) == (news, [])

@@ -192,7 +192,7 @@ def test_the_book_says_when_the_server_was_up(services: Services, clock: FakeClo
     def beat(book: Book) -> None:
         services.rounds.write([], {}, clock.now_ms, book.entry(clock.now_ms))
 
-    start, book = clock.now_ms, Book(file, clock, services.clocks)
+    start, book = clock.now_ms, Book(file, clock, services.clocks, 5)
     for _ in range(3):
         beat(book)
         clock.advance(6)
@@ -202,7 +202,7 @@ def test_the_book_says_when_the_server_was_up(services: Services, clock: FakeClo
     clock.advance(LAPSE_S + 1)
     beat(book)
     clock.advance(5)
-    beat(Book(file, clock, services.clocks))
+    beat(Book(file, clock, services.clocks, 5))
 
     spans = [((a - start) / 1000, (b - start) / 1000) for a, b in file.ups(0, clock.now_ms + 1)]
     assert spans == [(0, 12), (78, 78), (99, 99), (104, 104)]

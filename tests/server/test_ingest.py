@@ -27,7 +27,7 @@ def two_targets(committing: Services) -> Services:
 
 
 def book(services: Services) -> Book:
-    return Book(LedgerFile(services.config.data_dir / "samples.db"), services.clock, services.clocks)
+    return Book(LedgerFile(services.config.data_dir / "samples.db"), services.clock, services.clocks, 5)
 
 
 def stored(services: Services) -> list[tuple[int, list[int]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
 import sys
 from array import array
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from pingmon.adapters.web.credentials import hash_password
 from pingmon.cli.children import Child
 from pingmon.services import targets as rules
 from pingmon.services.bundle import Services, open_services
+from pingmon.store.ledger import Entry, LedgerFile
 from pingmon.store.models import Agent, Target
 from pingmon.store.rounds import StoredRound
 from pingmon_agent.wire.contract import Handshake, Outcome
@@ -120,9 +122,14 @@ class Stage:
 
 
 def write_history(
-    services: Services, numbers: list[int], rounds: int, interval_s: float, sample: Callable[[int, int, int], int]
+    services: Services,
+    numbers: list[int],
+    rounds: int,
+    interval_s: float,
+    sample: Callable[[int, int, int], int],
+    away: range = range(0),
 ) -> None:
-    """`rounds` rounds of each agent up to now; `sample(row, column, k)` in microseconds or an outcome."""
+    """`rounds` rounds of each agent up to now, but for `away`; `sample(row, column, k)` in microseconds or a code."""
     now = services.clock.wall_ms()
     for row, number in enumerate(numbers):
         columns = services.registry.snapshot.sets[number]
@@ -133,19 +140,39 @@ def write_history(
                 samples=array("i", [sample(row, column, k) for column in range(len(columns.target_ids))]),
             )
             for k in range(rounds)
+            if k not in away
         ]  # fmt: skip
         services.rounds.write(stored, {(number, "legacy"): rounds}, now)
 
 
+AWAY_S = (1_200, 900)  # from and to, before the start: no server ran, and the agents' rings did not reach as far
+
+
+def write_ledger(services: Services, numbers: list[int]) -> None:
+    """What the server would know, had it been there for 70 minutes but for `AWAY_S`, and had all else arrived."""
+    now, interval_ms = services.clock.wall_ms(), INTERVAL_S * 1000
+    begin, gone, back = (now - 1000 * seconds for seconds in (4_200, *AWAY_S))
+    file = LedgerFile(services.config.data_dir / "samples.db")
+    for up in ((begin, gone), (back, now)):
+        slots = [(slot, False) for slot in range(up[0] // interval_ms, up[1] // interval_ms)]
+        entry = Entry(interval_ms, up=up, slots=dict.fromkeys(numbers, slots))
+        services.rounds.write([], {}, now, file.entry(entry))
+    with sqlite3.connect(services.config.data_dir / "pingmon.db") as directory:
+        directory.execute("UPDATE audit SET at_ms = at_ms - 4200000")
+        directory.execute("UPDATE target_sets SET created_ms = created_ms - 4200000")
+
+
 def small(directory: Path) -> Stage:
-    """Six agents, eight targets, the last hour with jitter, loss, an outage and a name that does not resolve."""
+    """Six agents, eight targets, the last hour with jitter, loss, outages and a name that does not resolve."""
     stage = Stage(directory)
     chance = random.Random(7)
     with stage.prepared() as services:
         services.registry.put_targets(list(TARGETS), "test")
         services.accounts.create_user(VIEWER, hash_password(PASSWORD), ("viewer",), "test", services.clock.wall_ms())
         numbers = [stage.enrol(services, f"probe-{city}") for city in CITIES]
-        write_history(services, numbers, 700, 5, lambda row, column, k: history(row, column, k, chance))
+        away = range(700 - AWAY_S[0] // 5, 700 - AWAY_S[1] // 5)
+        write_history(services, numbers, 700, 5, lambda row, column, k: history(row, column, k, chance), away)
+        write_ledger(services, numbers)
     return stage
 
 

@@ -24,6 +24,8 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "measured.history_of_many": ("GET", "/api/v1/history?agent={agent}", EVERYBODY),
     "api.list_agents": ("GET", "/api/v1/agents", EVERYBODY),
     "api.show_agent": ("GET", "/api/v1/agents/{approved}", EVERYBODY),
+    "measured.agent_completeness": ("GET", "/api/v1/agents/{approved}/completeness", EVERYBODY),
+    "measured.pair_completeness": ("GET", "/api/v1/completeness/{approved}/{target}", EVERYBODY),
     "api.approve_agent": ("POST", f"{A}/approve", ADMIN),
     "api.reject_agent": ("POST", f"{A}/reject", ADMIN),
     "api.hold_agent": ("POST", "/api/v1/agents/{approved}/hold", ADMIN),

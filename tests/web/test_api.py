@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+from pingmon.store.ledger import Entry, LedgerFile
 from pingmon.store.rounds import StoredRound
 
 from .site import Site
@@ -112,3 +113,36 @@ def test_monitoring_and_grid_show_exactly_what_was_reported(site: Site) -> None:
         {"timestamp": at, "rtt_ms": None, "status": "timeout"}
     ]
     assert (grid["rtt_ms"], grid["state"]) == ([[12.345, None]], [["ok", "lossy"]])
+
+
+def test_the_account_of_an_agent_and_of_a_pair(site: Site) -> None:
+    """Totals, hours and gaps with their reason in words, for the time asked for; nonsense is refused."""
+    admin, services = site.visitor("admin"), site.application.services
+    uid = site.pending_agent("probe-1")
+    admin.api("POST", f"/api/v1/agents/{uid}/approve", {})
+    admin.api("POST", "/api/v1/targets", {"name": "gw", "address": "192.0.2.9"}, 201)
+    start = site.clock.now_ms
+    site.clock.now_ms += 7_200_000
+    slots = [(start // 5_000 + i, i % 2 == 0) for i in range(1441) if not 300 <= i < 310]
+    entry = Entry(5_000, up=(start, site.clock.now_ms), slots={services.registry.agent(uid).no: slots})
+    services.rounds.write([], {}, start, LedgerFile(services.config.data_dir / "samples.db").entry(entry))
+
+    body = site.visitor("viewer").api("GET", f"/api/v1/agents/probe-1/completeness?from={start / 1000}")
+    pair = admin.api("GET", f"/api/v1/completeness/probe-1/gw?from={start / 1000 + 1490}&to={start / 1000 + 1530}")
+    refused = admin.api("GET", "/api/v1/agents/probe-1/completeness?from=yesterday", status=422)
+
+    assert (body["agent"], body["expected"], body["received"], body["missing"]) == ("probe-1", 1437, 1427, 10)
+    assert [hour["expected"] for hour in body["hours"]] == [640, 720, 77]
+    assert body["gaps"] == [
+        {
+            "from": start / 1000 + 1500,
+            "to": start / 1000 + 1550,
+            "rounds": 10,
+            "reason": "agent_down",
+            "text": "nothing was heard from the agent",
+        }
+    ]
+    assert (pair["target"], pair["expected"], pair["missing"], pair["reasons"]["agent_down"]) == ("gw", 8, 6, 6)
+    assert refused["message"].startswith("`from` is no time: 'yesterday'")
+    hidden = site.pending_agent("probe-2")
+    site.visitor("viewer").api("GET", f"/api/v1/agents/{hidden}/completeness", status=404)

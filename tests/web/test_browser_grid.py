@@ -55,6 +55,49 @@ def test_the_grid_shows_what_the_agents_report(browser: Chromium) -> None:
     assert browser.complaints("willReadFrequently") == []  # our own looking at pixels
 
 
+def test_the_card_says_why_there_is_a_gap(browser: Chromium) -> None:
+    """Five minutes without a server: shaded in the chart, and in words below it."""
+    open_grid(browser)
+    walk_to(browser, 1, 2)
+    browser.find(".pair .plot canvas")
+    wait_for(lambda: "the server was away" in browser.text(".card-gaps"), "the gap in words")
+    lines = browser.js("return Array.from(document.querySelectorAll('.card-gaps li'), (li) => li.textContent)")
+    lines = [line for line in lines if line.endswith(": the server was away")]
+    spans = [re.findall(r"(\d\d):(\d\d):(\d\d)", line) for line in lines]
+    seconds = [[int(h) * 3600 + int(m) * 60 + int(s) for h, m, s in span] for span in spans]
+    shaded = browser.js(
+        "const c = document.querySelector('.plot canvas'), x = c.getContext('2d'), [r, g, b] = arguments[0];"
+        "const d = x.getImageData(0, 0, c.width, c.height).data; let n = 0;"
+        "for (let i = 0; i < d.length; i += 4) if (d[i] === r && d[i + 1] === g && d[i + 2] === b) n++; return n",
+        colour(browser, "--cell-stale"),
+    )
+    browser.shot("gap")
+    browser.press(Keys.ESCAPE)
+
+    assert any(abs((b - a) % 86_400 - 300) <= 4 for a, b in seconds), lines
+    assert shaded > 1_000
+
+
+def test_a_lost_database_is_said_above_the_grid(browser: Chromium, stage: Stage) -> None:
+    """The banner says what is wrong and what to do, and goes by itself once the file is back."""
+    open_grid(browser)
+    shown = "return document.querySelector('#trouble').offsetHeight > 0"
+    before = browser.js(shown)
+    file = next(stage.server.directory.rglob("samples.db"))
+    away = file.rename(file.with_name("elsewhere.db"))
+    try:
+        wait_for(lambda: browser.js(shown), "the banner")
+        sentence = browser.text("#trouble")
+        browser.shot("degraded")
+    finally:
+        away.rename(file)
+    wait_for(lambda: not browser.js(shown), "the banner to go")
+
+    assert not before
+    assert "The samples database cannot be written (the file was moved or deleted" in sentence
+    assert "the server goes on by itself" in sentence
+
+
 def test_rows_stay_live(browser: Chromium) -> None:
     """The age of the newest round never grows past the interval: pictures keep coming."""
     open_grid(browser)

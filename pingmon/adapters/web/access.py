@@ -29,6 +29,8 @@ PERMISSIONS: Final[dict[str, Role | None]] = {
     "measured.grid": Role.VIEWER,
     "measured.history_of_pair": Role.VIEWER,
     "measured.history_of_many": Role.VIEWER,
+    "measured.agent_completeness": Role.VIEWER,
+    "measured.pair_completeness": Role.VIEWER,
     "api.list_agents": Role.VIEWER,
     "api.show_agent": Role.VIEWER,
     "api.approve_agent": Role.ADMIN,

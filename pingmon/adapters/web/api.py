@@ -22,6 +22,7 @@ MAX_BODY_BYTES: Final = 1 << 20
 # What a viewer does not learn about an agent: where it is and how it came in.
 DETAILS: Final = ("ip_address", "observed_ip", "previous_ip", "version", "passphrase_label", "decided_by")
 TARGET: Final[dict[str, type]] = {"name": str, "address": str}
+NO_AGENT: Final = "there is no agent {!r}; the list of agents shows ids and hostnames"
 PROBE: Final[dict[str, type]] = {"probe": dict}
 
 blueprint = Blueprint("api", __name__)
@@ -38,22 +39,23 @@ def _seen_by_me(view: AgentView) -> dict[str, Any]:
     return {name: value for name, value in described.items() if name not in DETAILS}
 
 
-def _visible(view: AgentView) -> bool:
+def visible(view: AgentView) -> bool:
+    """Whether whoever asks may know of this agent."""
     return view.state is not State.PENDING or (current_role() or 0) >= Role.OPERATOR
 
 
 @blueprint.get("/api/v1/agents")
 def list_agents() -> ResponseReturnValue:
     """All agents; a viewer does not see those that wait."""
-    return jsonify(agents=[_seen_by_me(view) for view in services().registry.agents() if _visible(view)])
+    return jsonify(agents=[_seen_by_me(view) for view in services().registry.agents() if visible(view)])
 
 
 @blueprint.get("/api/v1/agents/<ref>")
 def show_agent(ref: str) -> ResponseReturnValue:
     """One agent by id or hostname."""
     view = services().registry.agent(ref)
-    if not _visible(view):
-        raise NotFound(f"there is no agent {ref!r}; the list of agents shows ids and hostnames")
+    if not visible(view):
+        raise NotFound(NO_AGENT.format(ref))
     return jsonify(_seen_by_me(view))
 
 

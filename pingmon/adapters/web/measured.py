@@ -13,9 +13,10 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from pingmon.services.downsample import FIELDS
-from pingmon.services.errors import Invalid
-from pingmon.services.timespan import Span
+from pingmon.services.errors import Invalid, NotFound
+from pingmon.services.timespan import Span, instant
 
+from .api import NO_AGENT, visible
 from .context import services
 
 SAMPLE_FIELDS: Final = ("timestamp", "rtt_ms", "status")
@@ -59,6 +60,27 @@ def history_of_many() -> ResponseReturnValue:
         return jsonify(body)
     rows = [{other: series[other]} | point for series in body["series"] for point in series["points"]]
     return _csv((other, *FIELDS), rows)
+
+
+@blueprint.get("/api/v1/agents/<ref>/completeness")
+def agent_completeness(ref: str) -> ResponseReturnValue:
+    """What arrived of an agent, what did not, and why; the last 24 hours without `from` and `to`."""
+    if not visible(services().registry.agent(ref)):
+        raise NotFound(NO_AGENT.format(ref))
+    return jsonify(services().completeness.agent(ref, *_window()))
+
+
+@blueprint.get("/api/v1/completeness/<agent>/<target>")
+def pair_completeness(agent: str, target: str) -> ResponseReturnValue:
+    """The same for one pair."""
+    return jsonify(services().completeness.pair(agent, target, *_window()))
+
+
+def _window() -> tuple[float | None, float | None]:
+    """`from` and `to` in unix seconds; None where the request does not say."""
+    asked, now = _asked("from", "to"), services().clock.wall_ms()
+    since, until = (instant(name, asked[name], now) / 1000 if name in asked else None for name in ("from", "to"))
+    return since, until
 
 
 def _span(*more: str) -> Span:

@@ -53,3 +53,21 @@ export interface PairHistory {
   interval_s: number;
   samples: Sample[];
 }
+
+/** Time in which rounds are missing, or none were expected; `text` says why in words. */
+export interface MissingSpan {
+  from: number;
+  to: number;
+  rounds: number;
+  reason: string;
+  text: string;
+}
+
+export interface Completeness {
+  expected: number;
+  received: number;
+  late: number;
+  missing: number;
+  gaps: MissingSpan[];
+  not_expected: MissingSpan[];
+}

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { parseList } from "../src/admin/paste";
 import { spellProbe } from "../src/admin/probe";
 import { layOut, spotAt, stepFrom, type Fit } from "../src/grid/geometry";
+import { gapLines, missingSpans } from "../src/grid/gaps";
 import { cellNumber } from "../src/grid/number";
 import { summarise, toSeries } from "../src/grid/summary";
 import type { Sample } from "../src/types";
@@ -20,6 +21,20 @@ test("rare loss is not rounded away, and nothing is not zero", () => {
   const many = Array.from({ length: 2000 }, (_, i) => (i === 7 ? bad(i, "timeout") : ok(i, 1)));
   assert.equal(summarise(many).loss, "<0.1 %");
   assert.deepEqual(summarise([]), { current: "–", median: "–", max: "–", loss: "–", measured: 0 });
+});
+
+test("gaps say why, newest first, and a seam between two of one reason does not show", () => {
+  const gap = (from: number, to: number, reason: string) => ({ from, to, rounds: (to - from) / 5, reason, text: `because ${reason}` });
+  const account = { expected: 0, received: 0, late: 0, missing: 0, gaps: [gap(10, 20, "a"), gap(20, 30, "a"), gap(40, 45, "b")], not_expected: [gap(0, 10, "c")] };
+  const spans = missingSpans(account);
+  assert.deepEqual(
+    gapLines(spans, (ms) => `${ms / 1000}`),
+    ["no data 40–45: because b", "no data 10–30: because a", "no data 0–10: because c"],
+  );
+  assert.equal(spans[1]?.rounds, 4);
+  const many = Array.from({ length: 6 }, (_, i) => gap(i * 10, i * 10 + 5, "a"));
+  assert.equal(gapLines(many, String).at(-1), "and 2 earlier gaps");
+  assert.deepEqual(gapLines([], String), []);
 });
 
 test("time without rounds is a hole in the line", () => {

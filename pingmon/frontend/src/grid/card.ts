@@ -1,10 +1,11 @@
 // The card of one cell: names, figures and the chart of the hour before now, or before the instant that is looked at. Shown on hover or focus, kept when pinned.
 import type uPlot from "uplot";
 import { api } from "../api";
-import type { PairHistory } from "../types";
+import type { Completeness, MissingSpan, PairHistory } from "../types";
 import { h } from "../ui/dom";
-import { ago, plural } from "../ui/time";
-import { drawChart } from "./chart";
+import { ago, clockTime, plural } from "../ui/time";
+import { drawChart, HOUR_S } from "./chart";
+import { gapLines, missingSpans } from "./gaps";
 import type { Pair, Picture } from "./picture";
 import { lastInWords, STATES } from "./states";
 import { summarise } from "./summary";
@@ -24,6 +25,7 @@ export class Card {
   private readonly link = h("a", { target: "_blank", rel: "noopener" }, "JSON");
   private readonly foot = h("p", { class: "muted small card-foot" });
   private readonly note = h("p", { class: "card-note", hidden: true });
+  private readonly gaps = h("ul", { class: "card-gaps muted small", "aria-label": "Gaps of this hour", hidden: true });
   private chart: uPlot | null = null;
   private key = "";
   private loadedAt = 0;
@@ -36,7 +38,7 @@ export class Card {
   ) {
     const close = h("button", { class: "card-close", type: "button", "aria-label": "Close", on: { click: onClose } }, "×");
     this.foot.append(h("span", {}, "one hour"), this.readout, this.link);
-    this.element.append(h("header", {}, this.heading, this.badge, close), this.sub, this.figures, this.plot, this.note, this.foot);
+    this.element.append(h("header", {}, this.heading, this.badge, close), this.sub, this.figures, this.plot, this.note, this.gaps, this.foot);
     document.body.append(this.element);
   }
 
@@ -83,6 +85,7 @@ export class Card {
     this.clearChart();
     this.fillFigures("–", "–", "–", "–");
     this.say("");
+    this.tellGaps([]);
     clearTimeout(this.timer);
     this.timer = window.setTimeout(() => void this.load(pair, key), WAIT_MS);
   }
@@ -106,10 +109,15 @@ export class Card {
   /** The hour before now, or before the instant that is looked at. */
   private historyOf(agentId: string, targetId: number): string {
     const pair = `${encodeURIComponent(agentId)}/${targetId}`;
-    const { asOfMs } = this.picture;
-    if (asOfMs === null) return `/monitoring/${pair}`;
-    const at = asOfMs / 1000;
-    return `/api/v1/history/${pair}?from=${at - 3600}&to=${at}&step=raw`;
+    if (this.picture.asOfMs === null) return `/monitoring/${pair}`;
+    const at = this.atS();
+    return `/api/v1/history/${pair}?from=${at - HOUR_S}&to=${at}&step=raw`;
+  }
+
+  private accountOf(agentId: string, targetId: number): string {
+    const at = this.atS();
+    const until = this.picture.asOfMs === null ? "" : `&to=${at}`;
+    return `/api/v1/completeness/${encodeURIComponent(agentId)}/${targetId}?from=${Math.floor(at - HOUR_S)}${until}`;
   }
 
   private async load(pair: Pair, key: string): Promise<void> {
@@ -121,22 +129,36 @@ export class Card {
     const target = targets[pair.targetIndex];
     if (!agent || !target) return;
     try {
-      const history = await api<PairHistory>("GET", this.historyOf(agent.id, target.id), undefined, this.request.signal);
-      if (key === this.key) this.fill(history);
+      const [history, account] = await Promise.all([
+        api<PairHistory>("GET", this.historyOf(agent.id, target.id), undefined, this.request.signal),
+        api<Completeness>("GET", this.accountOf(agent.id, target.id), undefined, this.request.signal),
+      ]);
+      if (key === this.key) this.fill(history, missingSpans(account));
     } catch (error) {
       if (error instanceof DOMException) return;
       if (key === this.key) this.say(error instanceof Error ? error.message : String(error));
     }
   }
 
-  private fill(history: PairHistory): void {
+  /** Now by the server's clock, or the instant that is looked at. */
+  private atS(): number {
+    return (this.picture.asOfMs ?? Date.now() + this.picture.clockOffsetMs) / 1000;
+  }
+
+  private tellGaps(spans: readonly MissingSpan[]): void {
+    const lines = gapLines(spans, clockTime);
+    this.gaps.replaceChildren(...lines.map((line) => h("li", {}, line)));
+    this.gaps.hidden = lines.length === 0;
+  }
+
+  private fill(history: PairHistory, missing: readonly MissingSpan[]): void {
     const summary = summarise(history.samples);
     this.fillFigures(summary.current, summary.median, summary.max, summary.loss);
     this.clearChart();
     this.say(summary.measured ? "" : "Nothing was measured on this path in this hour.");
+    this.tellGaps(missing);
     if (!summary.measured) return;
-    const now = (this.picture.asOfMs ?? Date.now() + this.picture.clockOffsetMs) / 1000;
-    this.chart = drawChart(this.plot, history, now, this.readout);
+    this.chart = drawChart(this.plot, history, missing, this.atS(), this.readout);
     this.plot.setAttribute("role", "img");
     this.plot.setAttribute("aria-label", `${plural(summary.measured, "ping")}, median ${summary.median}, ${summary.loss} lost`);
   }

@@ -1,13 +1,14 @@
-// The last hour of one pair as a small chart. Lost pings are red ticks at the foot; time without results stays empty.
+// The last hour of one pair as a small chart. Lost pings are red ticks at the foot; time without results stays empty,
+// on a shaded ground where a round is missing or none was expected.
 import uPlot from "uplot";
-import type { PairHistory } from "../types";
+import type { MissingSpan, PairHistory } from "../types";
 import { cssVar } from "../ui/dom";
 import { clockTime, milliseconds } from "../ui/time";
 import { isLost, toSeries } from "./summary";
 
-const HOUR_S = 3600;
+export const HOUR_S = 3600;
 
-export function drawChart(into: HTMLElement, history: PairHistory, nowS: number, readout: HTMLElement): uPlot {
+export function drawChart(into: HTMLElement, history: PairHistory, missing: readonly MissingSpan[], nowS: number, readout: HTMLElement): uPlot {
   const lost = history.samples.filter(isLost).map((s) => s.timestamp);
   const line = cssVar("--chart");
   const axis = { stroke: cssVar("--muted"), grid: { stroke: cssVar("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
@@ -27,11 +28,24 @@ export function drawChart(into: HTMLElement, history: PairHistory, nowS: number,
       { stroke: line, width: 1.5, spanGaps: false, fill: cssVar("--chart-fill"), points: { show: history.samples.length < 40, size: 4, fill: line } },
     ],
     hooks: {
+      drawClear: [(u) => shade(u, missing)],
       draw: [(u) => drawLost(u, lost)],
       setCursor: [(u) => showUnderCursor(u, readout)],
     },
   };
   return new uPlot(options, toSeries(history), into);
+}
+
+function shade(u: uPlot, missing: readonly MissingSpan[]): void {
+  const { ctx, bbox } = u;
+  ctx.save();
+  ctx.fillStyle = cssVar("--cell-stale");
+  for (const span of missing) {
+    const left = Math.max(bbox.left, u.valToPos(span.from, "x", true));
+    const right = Math.min(bbox.left + bbox.width, u.valToPos(span.to, "x", true));
+    if (right > left) ctx.fillRect(left, bbox.top, Math.max(right - left, 1), bbox.height);
+  }
+  ctx.restore();
 }
 
 function drawLost(u: uPlot, lost: readonly number[]): void {

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "samples_0102"
-down_revision = "samples_0101"
+revision = "samples_0200"
+down_revision = "samples_0102"
 branch_labels = None
 depends_on = None
 
