@@ -3,13 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-<<<<<<<< HEAD:pingmon/store/migrations/samples/samples_0006_roll_ups.py
 revision = "samples_0006"
 down_revision = "samples_0005"
-========
-revision = "samples_0200"
-down_revision = "samples_0102"
->>>>>>>> store:pingmon/store/migrations/samples/samples_0200_rollups.py
 branch_labels = None
 depends_on = None
 
