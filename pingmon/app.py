@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import ssl
@@ -155,6 +156,9 @@ def _serve(config: Config, context: ssl.SSLContext, not_after: float) -> None:
     server = concurrency.Server(application.flask, config.server.listen, config.server.port, context)
     application.bad_connections = lambda: server.bad_connections
     rounds = application.services.warm_up()
+    # What is here by now stays: a full collection that looked through it again would hold every thread for 0.1 s.
+    gc.collect()
+    gc.freeze()
     committer = application.start_background()
     _stop_on_signal(server)
     log.info("serving url=%s port=%d mode=%s rounds=%d", config.public_url, server.port, concurrency.mode(), rounds)
