@@ -4,7 +4,7 @@
 # chance; write docs/faults.md), TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab picture test check bench-probe bench-accuracy bench-ingest faults format frontend lock dist clean
+.PHONY: help run lab picture test check bench-probe bench-accuracy bench-ingest bench-history faults format frontend lock dist clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -51,6 +51,10 @@ bench-ingest: ## what a million samples cost the server, Prometheus and RRD file
 	$(SETUP) python test peers
 	@$(BIN)/python -m tests.bench.ingest $(if $(QUICK),--quick)
 	@exec $(BIN)/python -m tests.bench.store $(if $(QUICK),--quick)
+
+bench-history: ## how long it takes to read a day of 100 agents x 1,000 targets while they report (QUICK=1: of 4 x 100)
+	$(SETUP) python test
+	@exec $(BIN)/python -m tests.bench.history $(if $(QUICK),--quick)
 
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
 	$(SETUP) python test frontend

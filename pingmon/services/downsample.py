@@ -7,8 +7,11 @@ away over a day. Round-trip times keep quantiles, not means. What the agent itse
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from pingmon.store.rollups import Rollup, bucket_floor, merged
@@ -124,7 +127,19 @@ def _quantile(histogram: dict[int, int], share: float, low: int) -> int | None:
 
 def points(samples: Iterable[Sample], span: Span) -> list[dict[str, Any]]:
     """One point per step of the span, also where nothing was measured: a hole must not look like a line."""
-    buckets = {at: Bucket(at) for at in span.starts()}
-    for sample in samples:
-        buckets[sample[0] - sample[0] % span.step_ms].take(sample)
-    return [bucket.as_json() for bucket in buckets.values()]
+    ordered = sorted(samples, key=itemgetter(0))
+    cuts = [bisect_left(ordered, at, key=itemgetter(0)) for at in span.starts()]
+    parts = (ordered[low:high] for low, high in pairwise([*cuts, len(ordered)]))
+    return [_point(at, part) for at, part in zip(span.starts(), parts, strict=True)]
+
+
+def _point(at_ms: int, samples: list[Sample]) -> dict[str, Any]:
+    bucket = Bucket(at_ms)
+    values = [value for _, value, _ in samples]
+    if values and min(values) >= 0:
+        # As nearly always: all answered, so it does not matter which minute a sample belongs to.
+        bucket.replies, bucket.minutes = values, {0: (len(values), 0)}
+    else:
+        for sample in samples:
+            bucket.take(sample)
+    return bucket.as_json()

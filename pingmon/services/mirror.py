@@ -48,6 +48,7 @@ class Mirror:
         self._seen: dict[int, int] = {}
         self._unsaved: set[int] = set()
         self._old_sets: dict[tuple[int, int], SetView] = {}
+        self._columns: dict[int, tuple[int, dict[int, tuple[int, ...]]]] = {}  # as of a revision of the directory
         self._lock = threading.RLock()
         self.snapshot = Snapshot()
         self.refresh()
@@ -99,9 +100,16 @@ class Mirror:
         return self._old_sets[agent_no, revision]
 
     def columns(self, agent_no: int) -> dict[int, tuple[int, ...]]:
-        """Revision -> target id of each column, for all sets of an agent that are kept. Asks the database."""
-        with self._directory.reading() as tx:
-            return {row.revision: unpack_ids(row.target_ids) for row in tx.sets_of(agent_no)}
+        """Revision -> target id of each column, for all sets of an agent that are kept; asks the database once."""
+        revision, found = self._columns.get(agent_no, (-1, {}))
+        if revision != self.snapshot.revision:
+            revision = self.snapshot.revision
+            with self._directory.reading() as tx:
+                found = {row.revision: unpack_ids(row.target_ids) for row in tx.sets_of(agent_no)}
+            if len(self._columns) >= MAX_OLD_SETS:
+                self._columns.clear()
+            self._columns[agent_no] = revision, found
+        return found
 
     def message_for(self, agent_no: int) -> TargetSet:
         """What `update_targets` tells this agent now."""

@@ -28,7 +28,7 @@ from .peers import NoFiguresError, find
 from .stores import prometheus, rrdcached, rrdtool
 
 _PATIENCE_S = 60.0
-_EPOCH = "00000000000000be"
+EPOCH = "00000000000000be"
 QUICK = {"agents": 4, "rounds": 30, "rrd_rounds": 10}
 FULL = {"agents": 20, "rounds": 120, "rrd_rounds": 20}
 
@@ -45,7 +45,7 @@ class Reporter:
         )
         self._link.open(section, client_context(section.ca_file))
         hello = Handshake(
-            passphrase=passphrase, hostname=self.name, ip_address="127.0.0.1", version="1", epoch=_EPOCH, next_seq=1
+            passphrase=passphrase, hostname=self.name, ip_address="127.0.0.1", version="1", epoch=EPOCH, next_seq=1
         )
         self._link.emit(EVENT_HANDSHAKE, codec.encode_handshake(hello), "answer")
 
@@ -61,16 +61,21 @@ class Reporter:
     def report(self) -> None:
         """All rounds, one after the other."""
         for number in range(self._feed.rounds):
-            measured = Round(
-                epoch=_EPOCH, seq=number + 1, started_ms=self._feed.time_ms(number), revision=self._revision,
-                samples=self._feed.column(self._number, number),
-            )  # fmt: skip
-            began = time.monotonic()
-            self._link.emit(EVENT_DATA, codec.encode_report(Report(epoch=_EPOCH, rounds=(measured,))), "ack")
-            answer = self._link.inbox.get(timeout=_PATIENCE_S)
-            self.waits.append(time.monotonic() - began)
-            if answer.kind != "ack" or not answer.body.get("ok"):
-                raise NoFiguresError(f"the server answered {answer.kind} {answer.body}")
+            self._send(number, self._feed.time_ms(number))
+
+    def send_now(self, number: int) -> None:
+        """One round that has just been measured; `number` counts from 0, samples repeat once the feed is through."""
+        self._send(number, time.time_ns() // 1_000_000)
+
+    def _send(self, number: int, started_ms: int) -> None:
+        samples = self._feed.column(self._number, number % self._feed.rounds)
+        measured = Round(epoch=EPOCH, seq=number + 1, started_ms=started_ms, revision=self._revision, samples=samples)
+        began = time.monotonic()
+        self._link.emit(EVENT_DATA, codec.encode_report(Report(epoch=EPOCH, rounds=(measured,))), "ack")
+        answer = self._link.inbox.get(timeout=_PATIENCE_S)
+        self.waits.append(time.monotonic() - began)
+        if answer.kind != "ack" or not answer.body.get("ok"):
+            raise NoFiguresError(f"the server answered {answer.kind} {answer.body}")
 
     def close(self) -> None:
         """Hang up."""

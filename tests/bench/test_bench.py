@@ -82,6 +82,17 @@ def test_bench_store_in_small() -> None:
     assert json.loads((OUT / "store.json").read_text())["result"] == found
 
 
+@pytest.mark.e2e
+def test_bench_history_in_small() -> None:
+    """A day of two agents can be read while they report, and the server goes on answering."""
+    lines = run("history", "--agents", "2", "--targets", "20", "--reads", "20")
+
+    assert lines.keys() == {"pair-1h", "pair-24h", "grid-at", "hub"}
+    for name in ("pair-1h", "pair-24h", "grid-at"):
+        assert 0 < lines[name]["p50_ms"] <= lines[name]["p99_ms"] < 5_000
+    assert 0 < lines["hub"]["stall_max_ms"] < 5_000
+
+
 def test_the_responder_answers_as_a_host_would() -> None:
     """Addresses swapped, type 0, and a checksum that is right wherever that of the request was."""
     message = bytes((8, 0, 0, 0)) + bytes(range(60))

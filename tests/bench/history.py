@@ -1,0 +1,174 @@
+"""`make bench-history`: reading a day of many agents, while all of them go on reporting at full rate.
+
+Single pairs are read by a second program on the store, as `pingmon history` does; the whole grid at an instant over
+HTTPS from the server that takes the reports. Must not know: how rounds are packed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pingmon import config as settings
+from pingmon.services.bundle import Services, open_services
+from pingmon_agent.wire.contract import Handshake
+from tests.support.processes import Server, free_port, make_pki, wait_for, write_server
+
+from .facts import machine, percentile, publish, spread
+from .feed import Feed
+from .ingest import EPOCH, Reporter
+from .past import write_day
+
+_BETWEEN_S = 0.02
+
+
+def prepared(server: Server, agents: int, targets: int, passphrase: list[str]) -> dict[int, int]:
+    """Targets and approved agents in the databases of a server that is not running: {agent number: revision}."""
+    with _services(server) as services:
+        rows = [(f"target-{t}", f"198.18.{t // 250}.{t % 250 + 1}") for t in range(targets)]
+        services.registry.put_targets(rows, "bench")
+        _, clear = services.enrolment.create_passphrase(
+            "bench", legacy=True, max_uses=agents, ttl_s=86_400, actor="bench"
+        )
+        passphrase.append(clear)
+        numbers = []
+        for number in range(agents):
+            hello = Handshake(
+                passphrase=clear, hostname=f"probe-{number}", ip_address="127.0.0.1", version="1", epoch=EPOCH
+            )
+            numbers.append(services.enrolment.greet(hello, "127.0.0.1").agent_no)
+            services.registry.approve(services.registry.snapshot.agents[numbers[-1]].id, "bench")
+        return {number: services.registry.snapshot.sets[number].revision for number in numbers}
+
+
+@contextmanager
+def _services(server: Server) -> Iterator[Services]:
+    services = open_services(settings.load(server.config, {}))
+    try:
+        yield services
+    finally:
+        services.close()
+
+
+@contextmanager
+def reporting(server: Server, agents: int, targets: int, passphrase: str) -> Iterator[None]:
+    """All agents send a round every five seconds, spread over them."""
+    feed = Feed(agents, targets, 8, time.time_ns() // 1_000_000)
+    feed.make()
+    reporters = [Reporter(server, number, feed, passphrase) for number in range(agents)]
+    stop = threading.Event()
+
+    def work() -> None:
+        began, number = time.monotonic(), 0
+        while not stop.is_set():
+            for place, reporter in enumerate(reporters):
+                if stop.wait(max(0.0, began + number * 5 + 5 * place / agents - time.monotonic())):
+                    return
+                reporter.send_now(number)
+            number += 1
+
+    for reporter in reporters:
+        reporter.take_targets()
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        for reporter in reporters:
+            reporter.close()
+
+
+def timed(read: Callable[[], object], reads: int) -> list[float]:
+    """Milliseconds of each."""
+    found = []
+    for _ in range(reads):
+        began = time.perf_counter()
+        read()
+        found.append((time.perf_counter() - began) * 1000)
+        time.sleep(_BETWEEN_S)
+    return found
+
+
+class Pulse:
+    """Asks the server for a sign of life twenty times a second, and keeps how long each took, in ms."""
+
+    def __init__(self, server: Server) -> None:
+        self.waits: list[float] = []
+        self._visitor, self._stop = server.visitor(), threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(0.05):
+            self.waits += timed(lambda: self._visitor.is_up("/-/healthy"), 1)
+
+    def stop(self) -> None:
+        """No more."""
+        self._stop.set()
+        self._thread.join()
+
+
+def measure(folder: Path, agents: int, targets: int, reads_each: int) -> None:
+    """All RESULT lines."""
+    server = Server(folder, free_port())
+    make_pki(folder)
+    write_server(server, interval_s=5, mesh=False)
+    passphrase: list[str] = []
+    numbers = prepared(server, agents, targets, passphrase)
+    now = time.time_ns() // 1_000_000
+    made_s = write_day(folder / "data" / "samples.db", numbers, targets, now)
+    size = (folder / "data" / "samples.db").stat().st_size
+    print(f"a day of {agents} x {targets}: {size / 2**20:,.0f} MiB, made in {made_s:.0f} s", flush=True)
+    server.start()
+    chance = random.Random(1)
+    session = server.session()
+    with reporting(server, agents, targets, passphrase[0]), _services(server) as services:
+        pulse = Pulse(server)
+        wait_for(lambda: len(pulse.waits) > 40, "the server to come to rest")
+        idle = max(pulse.waits)
+
+        def pair(hours: int) -> object:
+            agent, target = f"probe-{chance.randrange(agents)}", f"target-{chance.randrange(targets)}"
+            begin = now - chance.randrange(1, 25 - hours) * 3_600_000 - 3_600_000 * (hours - 1)
+            span = services.history.span(str(begin / 1000), str(begin / 1000 + hours * 3600), None)
+            return services.history.series(agent, target, span)
+
+        def grid() -> object:
+            return session.json(f"/api/v1/grid?at=-{chance.randrange(5, 1430)}m")
+
+        reads = {
+            "pair-1h": timed(lambda: pair(1), reads_each), "pair-24h": timed(lambda: pair(23), reads_each),
+            "grid-at": timed(grid, reads_each // 10),
+        }  # fmt: skip
+        pulse.stop()
+    server.stop()
+    details = {"machine": machine(), "agents": agents, "targets": targets, "made_s": made_s, "mib": size / 2**20}
+    for name, waits in reads.items():
+        keys = {"p50_ms": percentile(waits, 0.5), "p99_ms": percentile(waits, 0.99)}
+        publish(name, keys, details | {"ms": spread(waits)})
+    publish("hub", {"stall_max_ms": max(pulse.waits), "stall_idle_max_ms": idle}, details)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="make bench-history", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a minute, with fewer agents and targets")
+    parser.add_argument("--agents", type=int)
+    parser.add_argument("--targets", type=int)
+    parser.add_argument("--reads", type=int, default=200, help="of each kind; of the grid a tenth")
+    args = parser.parse_args()
+    agents, targets = (4, 100) if args.quick else (100, 1000)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        measure(Path(folder), args.agents or agents, args.targets or targets, args.reads)
+
+
+if __name__ == "__main__":
+    main()
