@@ -61,6 +61,8 @@ class Witness(Delivery):
     ring: Ring
     forgets = ""  # a guard removed: what was "sent" once, or "acked", is not kept for another time
 
+    silenced: Callable[[], bool] = staticmethod(lambda: False)  # a guard removed: it reports nothing while this is true
+
     def __init__(self, ring: Ring, identity: Handshake, on_targets: Callable[[TargetSet], None], log: SideLog) -> None:
         super().__init__(ring, identity, on_targets)
         self.ring, self.log = ring, log
@@ -73,9 +75,9 @@ class Witness(Delivery):
     def next_report(self, now: float) -> Outgoing | None:
         """See Delivery."""
         gone = {"sent": self._sent_seq, "acked": self._acked_seq}.get(self.forgets, 0)
-        if gone > self._given_up and self.in_flight is None:
+        if gone > self._given_up and self.ring.epoch == self._sent_epoch and self.in_flight is None:
             self._given_up, self._reason = gone, "expired"
-        outgoing = super().next_report(now)
+        outgoing = None if self.silenced() else super().next_report(now)
         if outgoing is None:
             return None
         payload = outgoing.payload

@@ -49,11 +49,15 @@ class Outage:
             grown = resident_mib() - idle
             self._come_back()
             world.fleet.drain()
+            self.ask()
             world.stop_server()
             self.found.close(world.verdict(self.may_miss), allowed=self.seconds > KEEP_S)
         self.found.figures["ring_mib_per_agent"] = grown / len(world.fleet.agents)
         self._judge_ring()
         return self.found
+
+    def ask(self) -> None:
+        """What else is to be seen once all has arrived, while the server is still up."""
 
     def _be_away(self) -> None:
         world = self.world

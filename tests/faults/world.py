@@ -23,6 +23,7 @@ from typing import Any
 from pingmon.cli.children import Child
 from pingmon.config import load
 from pingmon.services.bundle import open_services
+from pingmon.services.clock import SystemClock
 from pingmon_agent.config import Server as Address
 from pingmon_agent.ring import Ring
 from pingmon_agent.wire.contract import Handshake
@@ -97,9 +98,23 @@ class HurtServer(Server):
         return self.directory / "data"
 
 
-def register(config: Path, names: list[str], targets: int) -> str:
-    """Targets, a passphrase and approved agents in the databases of a server that does not run; the passphrase."""
-    services = open_services(load(config))
+class _Shifted(SystemClock):
+    """The real clock, so many seconds off."""
+
+    def __init__(self, offset_s: float) -> None:
+        self._offset_ms = round(offset_s * 1000)
+
+    def wall_ms(self) -> int:
+        """See Clock."""
+        return super().wall_ms() + self._offset_ms
+
+
+def register(config: Path, names: list[str], targets: int, offset_s: float = 0.0) -> str:
+    """Targets, a passphrase and approved agents in the databases of a server that does not run; the passphrase.
+
+    `offset_s`: where the clock stands for this, beside the real one.
+    """
+    services = open_services(load(config), _Shifted(offset_s))
     try:
         _, secret = services.enrolment.create_passphrase(
             "faults", legacy=True, max_uses=len(names), ttl_s=10 * 86_400, actor="faults"
@@ -126,6 +141,7 @@ class World:
         plan: dict[str, Any] | None = None,
         offset_s: float = 0.0,
         ring: Callable[..., Ring] = Ring,
+        ring_of: Callable[[str], Callable[..., Ring]] | None = None,
         extra: str = EXTRA,
     ) -> None:
         self.run, self.journal = run, run.journal
@@ -136,10 +152,11 @@ class World:
         make_pki(home)
         write_server(self.server, interval_s=1, mesh=False, extra=extra)
         self.names = [f"agent-{n:02}" for n in range(agents)]
-        self.passphrase = register(self.server.config, self.names, TARGETS)
+        self.passphrase = register(self.server.config, self.names, TARGETS, offset_s)
         (run.home / "passphrase").write_text(self.passphrase + "\n")
         self.timeline = Timeline(offset_s)
-        made = [SimAgent(name, self.timeline, run.home, self.passphrase, ring) for name in self.names]
+        rings = {name: ring_of(name) if ring_of is not None else ring for name in self.names}
+        made = [SimAgent(name, self.timeline, run.home, self.passphrase, rings[name]) for name in self.names]
         self.fleet = Fleet(made, self.timeline, self.journal)
 
     def address(self, port: int | None = None) -> Address:
