@@ -57,8 +57,8 @@ FAULT = Fault(
     title="clock step, server",
     inject="+1 h, -1 h and back, by `time.time` of the whole process, 14 s each (longer than its pings are apart), "
     "retention every second; killed and started while an hour behind",
-    passes="at most 10 % of the sockets dropped, retention deletes nothing: nothing lost, doubled, changed but the time "
-    "of rows that seem to come from the future, which say so.",
+    passes="at most 10 % of the sockets dropped, retention deletes nothing: nothing lost, doubled, changed but the "
+    "time of rows that seem to come from the future, which say so.",
     run=run,
     waits=True,
     guards={
@@ -66,6 +66,6 @@ FAULT = Fault(
         "known-cursors": "a server that starts forgets its cursors",
     },
     short="1 % is asked, but engine.io goes by the wall clock and drops a socket whose ping is under way at the step: "
-    "none to 3 of 60 were seen. Retention goes by the wall clock, so a step of +1 h takes rounds that are 23 h old; leap seconds and time "
-    "zones do not exist for a server that counts unix time; sessions and passphrases are not looked at.",
+    "none to 3 of 60 were seen. Retention goes by the wall clock, so a step of +1 h takes rounds that are 23 h old; "
+    "leap seconds and time zones do not exist for a server that counts unix time; sessions and passphrases are not looked at.",
 )
