@@ -67,5 +67,6 @@ FAULT = Fault(
     },
     short="1 % is asked, but engine.io goes by the wall clock and drops a socket whose ping is under way at the step: "
     "none to 3 of 60 were seen. Retention goes by the wall clock, so +1 h takes rounds that are 23 h old; "
-    "leap seconds and time zones do not exist for a server that counts unix time; sessions and passphrases are not looked at.",
+    "leap seconds and time zones do not exist for a server that counts unix time; sessions and passphrases are not "
+    "looked at.",
 )
