@@ -21,7 +21,7 @@ RUNNING_S = 3.0
 
 def run(run: Run) -> Findings:
     """Kill all agents at once, start them anew, in the end let them deliver."""
-    found, kills = Findings(), run.scale(50, 4)
+    found, kills = Findings(), run.scale(50, 2)
     slowest = 0.0
     with World(run) as world:
         plan = _plan(run, world)
