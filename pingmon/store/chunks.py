@@ -196,19 +196,6 @@ class Chunk:
         values, offset = _column(self._tiles(group, begin, end), inner), begin * self.tile_rounds
         return _lower(values[first - offset : last - offset], self._bases[position])
 
-    def row(self, index: int) -> array[int]:
-        """The samples of one round."""
-        tile, inner = divmod(index, self.tile_rounds)
-        cuts = []
-        for group in range(-(-self.width // self.tile_columns)):
-            ((planes, size, height),) = self._tiles(group, tile, tile + 1)
-            span = bytes(size // height)
-            cuts.append([planes[low + inner : low + size : height] or span for low in range(0, 4 * size, size)])
-        values, bases = _woven(cuts), self._bases
-        if min(bases) < -CODES:
-            return array("i", [_lower(array("I", [v]), b)[0] for v, b in zip(values, bases, strict=True)])
-        return array("i", [v + b if v >= CODES else v - CODES for v, b in zip(values, bases, strict=True)])
-
     def verify(self) -> None:
         """Unpack everything and keep nothing."""
         self.numbers(0)

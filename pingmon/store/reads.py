@@ -1,4 +1,4 @@
-"""Reading the sample store (`samples.db`): rounds as they were written, one pair over time, one agent at an instant.
+"""Reading the sample store (`samples.db`): rounds as they were written, one pair over time, minutes and hours.
 
 Raw sqlite3 on read-only connections, so everything here may run in native threads (`run_blocking`): no logging, no ORM.
 Must not know: who writes, what a sample means.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,15 +91,6 @@ class Reads:
         with self._reader() as db:
             epochs = dict(db.execute("SELECT no, epoch FROM epochs WHERE agent_no=?", (agent_no,)).fetchall())
             return [_stored(agent_no, epochs, row) for row in _rounds(db, agent_no, from_ms, to_ms)]
-
-    def newest_at(self, agent_no: int, at_ms: int, within_ms: int) -> StoredRound | None:
-        """See RoundStore."""
-        with self._reader() as db:
-            found = _newest(db, agent_no, at_ms - within_ms, at_ms)
-            if found is None:
-                return None
-            epochs = dict(db.execute("SELECT no, epoch FROM epochs WHERE no=?", (found[1],)).fetchall())
-            return _stored(agent_no, epochs, found)
 
     def minutes(self, agent_no: int, target_id: int, from_ms: int, to_ms: int) -> list[Rollup]:
         """See RoundStore."""
@@ -234,22 +225,3 @@ def _unpacked(kept: Kept, since_ms: int, to_ms: int) -> list[RoundTuple]:
     samples = chunk.rows(first, last)
     kept.close()
     return [(*head[:3], kept.revision, *head[3:], row) for *head, row in zip(*heads, samples, strict=True)]
-
-
-def _newest(db: sqlite3.Connection, agent_no: int, after_ms: int, at_ms: int) -> RoundTuple | None:
-    """The last round that started in (after, at], by (started_ms, epoch_no, seq)."""
-    row = db.execute(
-        f"SELECT {_FIELDS} FROM rounds WHERE agent_no=? AND started_ms>? AND started_ms<=?"  # noqa: S608
-        " ORDER BY started_ms DESC, epoch_no DESC, seq DESC LIMIT 1",
-        (agent_no, after_ms, at_ms),
-    ).fetchone()
-    best: RoundTuple | None = None if row is None else (*row[:6], unpack(row[6]))
-    for kept in chunks_of(db, agent_no, after_ms + 1, at_ms + 1):
-        chunk = kept.chunk
-        index = bisect_right(chunk.numbers(0), at_ms) - 1
-        key = tuple(chunk.numbers(which)[index] for which in range(3))
-        if index >= 0 and key[0] > after_ms and (best is None or key > best[:3]):
-            flags, received = chunk.numbers(3)[index], chunk.numbers(4)[index]
-            best = (key[0], key[1], key[2], kept.revision, flags, received, chunk.row(index))
-        kept.close()
-    return best

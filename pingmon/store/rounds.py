@@ -72,9 +72,6 @@ class RoundStore(Protocol):
     def between(self, agent_no: int, from_ms: int, to_ms: int) -> list[StoredRound]:
         """Rounds of one agent with from_ms <= started_ms < to_ms, oldest first."""
 
-    def newest_at(self, agent_no: int, at_ms: int, within_ms: int) -> StoredRound | None:
-        """The newest round that started in (`at_ms` - `within_ms`, `at_ms`]."""
-
     def compactable(self, before_ms: int) -> list[Part]:
         """What there is to compact of rounds that started before then."""
 

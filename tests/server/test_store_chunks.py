@@ -60,7 +60,6 @@ def test_a_chunk_alters_nothing(data: st.DataObject) -> None:
     assert [list(row) for row in chunk.rows(0, chunk.rounds)] == matrix
     for first, last in ((0, 1), (len(matrix) // 3, len(matrix) // 2), (len(matrix) - 1, len(matrix)), (0, 0)):
         assert [list(row) for row in chunk.rows(first, last)] == matrix[first:last]
-    assert [list(chunk.row(i)) for i in range(height)] == matrix
     first = data.draw(st.integers(0, height))
     last = data.draw(st.integers(first, height))
     at = data.draw(st.integers(0, width - 1))
@@ -163,7 +162,6 @@ def all_reads(store: SqliteRounds) -> list[object]:
         *(list(store.since(edge)) for edge in edges),
         *(store.pair(agent, columns, edges[i], edges[j]) for agent in (1, 2) for i in range(4) for j in range(i, 12)),
         *(store.pair(1, {2: (0,)}, edge, T0 + 9 * HOUR_MS) for edge in edges),
-        *(store.newest_at(agent, edge, within) for agent in (1, 2) for edge in edges for within in (1, 10**6, 10**8)),
         *(store.between(agent, one, other) for agent in (1, 2) for one in edges for other in edges),
     ]
 
@@ -333,7 +331,7 @@ def test_a_damaged_chunk_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"a chunk of samples\.db is damaged: .*; `pingmon db check` says which"):
         store.pair(1, {1: (0,)}, 0, 2 * T0)
     with pytest.raises(StoreError, match="damaged"):
-        store.newest_at(1, 2 * T0, 2 * T0)
+        store.between(1, 0, 2 * T0)
     assert store.cursors() == {(1, "e"): 20}
     store.close()
 

@@ -1,4 +1,4 @@
-"""Reading the sample store: one pair over time, one agent at an instant."""
+"""Reading the sample store: rounds within a time, one pair over time."""
 
 from __future__ import annotations
 
@@ -62,18 +62,6 @@ def test_a_pair_is_read_across_revisions(store: SqliteRounds) -> None:
     assert store.pair(2, {1: [1]}, 0, 9000) == [(2500, 8, 0)]
     assert store.pair(1, {}, 0, 9000) == []
     assert store.pair(3, {1: (0,)}, 0, 9000) == []
-
-
-def test_the_newest_round_at_an_instant(store: SqliteRounds) -> None:
-    """The instant itself counts, the far end of the window does not; of one moment the last one sent wins."""
-    rows = [row(1, 1000, (1,)), row(2, 2000, (2,)), row(3, 2000, (3,)), row(1, 1500, (4,), agent_no=2)]
-    store.write(rows, {(1, "e"): 3, (2, "e"): 1}, 5)
-
-    assert store.newest_at(1, 2000, 500) == rows[2]
-    assert store.newest_at(1, 1999, 1000) == rows[0]
-    assert store.newest_at(1, 2000 + 500, 500) is None
-    assert store.newest_at(1, 999, 1000) is None
-    assert store.newest_at(2, 9999, 9999) == rows[3]
 
 
 def test_the_rounds_of_an_agent_within_a_time(store: SqliteRounds) -> None:
