@@ -1,4 +1,4 @@
-"""The tables of both databases: `pingmon.db` (the directory) and `samples.db` (the rounds).
+"""The tables of `pingmon.db`, the directory. Those of `samples.db` are in sample_tables.py.
 
 Times are unix milliseconds (integers), but for the columns of Flask-Security, which are aware datetimes. Places that a
 later stage fills (public keys, pepper rotation) are here from the first revision, so that no table changes its shape.
@@ -29,13 +29,8 @@ class DirectoryBase(SQLModel):
     metadata = MetaData(naming_convention=NAMING)
 
 
-class SamplesBase(SQLModel):
-    """Tables of `samples.db`: one writer, raw SQL; these classes exist for the schema only."""
-
-    metadata = MetaData(naming_convention=NAMING)
-
-
-def _ms(**options: Any) -> Any:
+def unix_ms(**options: Any) -> Any:
+    """A column of unix milliseconds."""
     return Field(sa_type=BigInteger, **options)
 
 
@@ -83,9 +78,9 @@ class OneTimeLink(DirectoryBase, table=True):
     __tablename__ = "one_time_links"
     token_hash: str = Field(primary_key=True, max_length=64)
     purpose: str = Field(max_length=32)
-    created_ms: int = _ms()
-    expires_ms: int = _ms()
-    used_ms: int | None = _ms(default=None)
+    created_ms: int = unix_ms()
+    expires_ms: int = unix_ms()
+    used_ms: int | None = unix_ms(default=None)
 
 
 class Passphrase(DirectoryBase, table=True):
@@ -99,9 +94,9 @@ class Passphrase(DirectoryBase, table=True):
     legacy: bool
     max_uses: int
     uses: int = 0
-    created_ms: int = _ms()
-    expires_ms: int = _ms()
-    revoked_ms: int | None = _ms(default=None)
+    created_ms: int = unix_ms()
+    expires_ms: int = unix_ms()
+    revoked_ms: int | None = unix_ms(default=None)
     created_by: str = Field(max_length=255)
 
 
@@ -135,11 +130,11 @@ class Agent(DirectoryBase, table=True):
     version: str = Field(max_length=32)
     legacy: bool
     mesh: bool = True
-    registered_ms: int = _ms()
-    seen_ms: int = _ms()
-    decided_ms: int | None = _ms(default=None)
+    registered_ms: int = unix_ms()
+    seen_ms: int = unix_ms()
+    decided_ms: int | None = unix_ms(default=None)
     decided_by: str | None = Field(default=None, max_length=255)
-    deleted_ms: int | None = _ms(default=None)
+    deleted_ms: int | None = unix_ms(default=None)
 
 
 class Target(DirectoryBase, table=True):
@@ -164,8 +159,8 @@ class Target(DirectoryBase, table=True):
     agent_no: int | None = Field(default=None, foreign_key="agents.no")
     adopted: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     probe: str = Field(default="{}", max_length=400, sa_column_kwargs={"server_default": "{}"})
-    created_ms: int = _ms()
-    removed_ms: int | None = _ms(default=None)
+    created_ms: int = unix_ms()
+    removed_ms: int | None = unix_ms(default=None)
 
 
 class TargetSet(DirectoryBase, table=True):
@@ -177,7 +172,7 @@ class TargetSet(DirectoryBase, table=True):
     agent_no: int = Field(primary_key=True, foreign_key="agents.no")
     revision: int = Field(primary_key=True)
     target_ids: bytes = Field(sa_type=LargeBinary)
-    created_ms: int = _ms()
+    created_ms: int = unix_ms()
 
 
 class Audit(DirectoryBase, table=True):
@@ -185,7 +180,7 @@ class Audit(DirectoryBase, table=True):
 
     __tablename__ = "audit"
     id: int | None = Field(default=None, primary_key=True)
-    at_ms: int = _ms()
+    at_ms: int = unix_ms()
     actor: str = Field(max_length=255)
     action: str = Field(max_length=64)
     subject: str = Field(max_length=255)
@@ -198,127 +193,3 @@ class DirectoryRevision(DirectoryBase, table=True):
     __tablename__ = "directory_revision"
     id: int = Field(primary_key=True)
     revision: int
-
-
-class RoundRow(SamplesBase, table=True):
-    """One agent's one pass over its targets. `samples` = int32 little-endian per target of set `revision`."""
-
-    __tablename__ = "rounds"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    agent_no: int = Field(primary_key=True)
-    started_ms: int = _ms(primary_key=True)
-    epoch_no: int = Field(primary_key=True)
-    seq: int = _ms(primary_key=True)
-    revision: int
-    flags: int
-    received_ms: int = _ms()
-    samples: bytes = Field(sa_type=LargeBinary)
-
-
-class ChunkRow(SamplesBase, table=True):
-    """Rounds of one agent, target set and hour, transposed and compressed (`chunks.py`); dropped, never changed."""
-
-    __tablename__ = "chunks"
-    __table_args__ = (Index("ix_chunks_agent", "agent_no", "first_ms"), Index("ix_chunks_last", "last_ms"))
-    no: int | None = Field(default=None, primary_key=True)
-    agent_no: int
-    revision: int
-    first_ms: int = _ms()
-    last_ms: int = _ms()
-    rounds: int
-    width: int
-    tile_columns: int
-    tile_rounds: int
-    heads: bytes = Field(sa_type=LargeBinary)
-    bases: bytes = Field(sa_type=LargeBinary)
-    ends: bytes = Field(sa_type=LargeBinary)
-    data: bytes = Field(sa_type=LargeBinary)
-    crc: int = _ms()
-
-
-class MinuteRollups(SamplesBase, table=True):
-    """The minutes of an hour (counted from 1970) of one agent and 32 targets, as `rollups.py` packs them."""
-
-    __tablename__ = "minute_rollups"
-    __table_args__ = (Index("ix_minute_rollups_hour", "hour"),)
-    agent_no: int = Field(primary_key=True)
-    shelf: int = Field(primary_key=True)
-    hour: int = Field(primary_key=True)
-    data: bytes = Field(sa_type=LargeBinary)
-
-
-class HourRollups(SamplesBase, table=True):
-    """The same for the hour as a whole."""
-
-    __tablename__ = "hour_rollups"
-    __table_args__ = (Index("ix_hour_rollups_hour", "hour"),)
-    agent_no: int = Field(primary_key=True)
-    shelf: int = Field(primary_key=True)
-    hour: int = Field(primary_key=True)
-    data: bytes = Field(sa_type=LargeBinary)
-
-
-class RolledHour(SamplesBase, table=True):
-    """How many rounds of an agent's hour are worked into its roll-ups."""
-
-    __tablename__ = "rolled_hours"
-    agent_no: int = Field(primary_key=True)
-    hour: int = Field(primary_key=True)
-    rounds: int
-
-
-class Epoch(SamplesBase, table=True):
-    """How far the rounds of one run of an agent are committed; moves in the transaction of the rounds."""
-
-    __tablename__ = "epochs"
-    __table_args__ = (Index("ux_epochs_agent", "agent_no", "epoch", unique=True), {"sqlite_autoincrement": True})
-    no: int | None = Field(default=None, primary_key=True)
-    agent_no: int
-    epoch: str = Field(max_length=16)
-    upto: int = _ms()
-    changed_ms: int = _ms()
-
-
-class ServerUp(SamplesBase, table=True):
-    """A time in which a server ran and could write, kept up every few seconds: between two of these nobody looked."""
-
-    __tablename__ = "server_up"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    from_ms: int = _ms(primary_key=True)
-    to_ms: int = _ms()
-
-
-class ClockOffset(SamplesBase, table=True):
-    """From `since_ms` (our time of receipt) on, an agent's clock was `offset_ms` ahead of ours; 0 = about right."""
-
-    __tablename__ = "clock_offsets"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    agent_no: int = Field(primary_key=True)
-    since_ms: int = _ms(primary_key=True)
-    offset_ms: int = _ms()
-
-
-class LedgerHour(SamplesBase, table=True):
-    """Which rounds of an agent are there, and which came late: a bit per interval of the hour (`store/slots.py`).
-
-    The hour leads the key: all agents write into the present one, and so into few pages.
-    """
-
-    __tablename__ = "ledger_hours"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    hour_ms: int = _ms(primary_key=True)
-    agent_no: int = Field(primary_key=True)
-    interval_ms: int
-    received: bytes = Field(sa_type=LargeBinary)
-    late: bytes = Field(sa_type=LargeBinary)
-
-
-class LedgerGap(SamplesBase, table=True):
-    """Why rounds of an agent are missing in this time, where somebody said so; it counts where none came after all."""
-
-    __tablename__ = "ledger_gaps"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    agent_no: int = Field(primary_key=True)
-    from_ms: int = _ms(primary_key=True)
-    to_ms: int = _ms(primary_key=True)
-    reason: str = Field(primary_key=True, max_length=16)

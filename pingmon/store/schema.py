@@ -18,7 +18,8 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from .models import DirectoryBase, SamplesBase
+from .models import DirectoryBase
+from .sample_tables import SamplesBase
 
 _HOME = Path(__file__).parent / "migrations"
 METADATA: dict[str, MetaData] = {"directory": DirectoryBase.metadata, "samples": SamplesBase.metadata}
