@@ -159,6 +159,23 @@ class Row:
             self.at_ms = max(newest, stored.started_ms)
         return news
 
+    def take_window(self, rounds: Sequence[StoredRound], limits: Thresholds) -> None:
+        """Work consecutive rounds of one set into a row that is still empty: the same as one by one, in less time."""
+        plain = self.singles is None and not any(stored.flags & FLAG_DISTURBED for stored in rounds)
+        if len(rounds) < WINDOW or not plain:
+            for stored in rounds:
+                self.take(stored, limits)
+            return
+        special = {i for stored in rounds for i, sample in enumerate(stored.samples) if sample < 0}
+        newest = rounds[-1].samples
+        self.last[:], self.states[:] = newest, limits.states_of(newest)
+        self.sent[:] = array("H", [_WINDOW_MASK]) * len(newest)
+        for i in special:
+            self.last[i], self.states[i], self.sent[i] = Outcome.NOT_PROBED, CellState.NONE, 0
+        for stored in rounds:
+            self._take_cells(special, stored.samples, False, limits)
+        self.odd = {i for i in special if self.sent[i] != _WINDOW_MASK or self.lost[i]}
+
     def take(self, stored: StoredRound, limits: Thresholds) -> None:
         """Work one round in."""
         disturbed = self.disturbed = bool(stored.flags & FLAG_DISTURBED)

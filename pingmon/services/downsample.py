@@ -134,8 +134,12 @@ def points(samples: Iterable[Sample], span: Span) -> list[dict[str, Any]]:
 
 
 def _point(at_ms: int, samples: list[Sample]) -> dict[str, Any]:
-    bucket = Bucket(at_ms)
     values = [value for _, value, _ in samples]
+    if len(values) == 1 and values[0] >= 0:
+        ms = values[0] / 1000  # a step as short as a round
+        counts = (at_ms / 1000, 1, 0, 0, 0.0, 0.0)
+        return dict(zip(FIELDS, (*counts, ms, ms, ms, ms, ms), strict=True))
+    bucket = Bucket(at_ms)
     if values and min(values) >= 0:
         # As nearly always: all answered, so it does not matter which minute a sample belongs to.
         bucket.replies, bucket.minutes = values, {0: (len(values), 0)}

@@ -6,7 +6,7 @@ The cells themselves are kept in cells.py. Must not know: sockets, HTTP.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,6 +106,14 @@ class Grid:
                 row.shown_ms = self._shown_ms(stored)
             row.take(stored, self.limits)
             self.changed.add(stored.agent_no)
+
+    def add_window(self, rounds: Sequence[StoredRound], target_ids: tuple[int, ...]) -> None:
+        """The rounds of an agent before an instant, oldest first, all of one set: for a grid that is not live."""
+        row = self._rows[rounds[0].agent_no] = Row.empty(rounds[0].revision, target_ids)
+        news = [stored for stored in rounds if row.admit(stored, self._registry.interval_s * 1000)]
+        if news:
+            row.shown_ms = self._shown_ms(news[-1])
+            row.take_window(news, self.limits)
 
     def _on_change(self, _concerned: frozenset[int]) -> None:
         agents = tuple(a for a in self._registry.agents() if a.state in MEASURING)

@@ -77,7 +77,9 @@ class Mirror:
 
     def target(self, ref: str) -> TargetView:
         """By id, else by name, else by address. Raises NotFound."""
-        for key in ("id", "name", "address"):
+        if ref.isdecimal() and ref.isascii() and (found := self.snapshot.targets.get(int(ref))) is not None:
+            return found
+        for key in ("name", "address"):
             for view in self.snapshot.targets.values():
                 if str(getattr(view, key)) == ref:
                     return view

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import random
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -58,32 +60,41 @@ def _services(server: Server) -> Iterator[Services]:
 
 @contextmanager
 def reporting(server: Server, agents: int, targets: int, passphrase: str) -> Iterator[None]:
-    """All agents send a round every five seconds, spread over them."""
+    """All agents send a round every five seconds, from a process of their own: they must not slow down who reads."""
+    argv = [sys.executable, "-m", "tests.bench.history", "--report", str(server.directory), str(server.port)]
+    child = subprocess.Popen(
+        [*argv, passphrase, "--agents", str(agents), "--targets", str(targets)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "reporting\n"
+        try:
+            yield
+        finally:
+            child.stdin.close()
+
+
+def report(server: Server, agents: int, targets: int, passphrase: str) -> None:
+    """The process of the agents, until its standard input ends; a round is spread over the five seconds."""
     feed = Feed(agents, targets, 8, time.time_ns() // 1_000_000)
     feed.make()
     reporters = [Reporter(server, number, feed, passphrase) for number in range(agents)]
-    stop = threading.Event()
-
-    def work() -> None:
-        began, number = time.monotonic(), 0
-        while not stop.is_set():
-            for place, reporter in enumerate(reporters):
-                if stop.wait(max(0.0, began + number * 5 + 5 * place / agents - time.monotonic())):
-                    return
-                reporter.send_now(number)
-            number += 1
-
     for reporter in reporters:
         reporter.take_targets()
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        for reporter in reporters:
-            reporter.close()
+    print("reporting", flush=True)
+    stop = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    began, number = time.monotonic(), 0
+    while not stop.is_set():
+        for place, reporter in enumerate(reporters):
+            if stop.wait(max(0.0, began + number * 5 + 5 * place / agents - time.monotonic())):
+                break
+            reporter.send_now(number)
+        number += 1
+    for reporter in reporters:
+        reporter.close()
 
 
 def timed(read: Callable[[], object], reads: int) -> list[float]:
@@ -164,10 +175,14 @@ def main() -> None:
     parser.add_argument("--agents", type=int)
     parser.add_argument("--targets", type=int)
     parser.add_argument("--reads", type=int, default=200, help="of each kind; of the grid a tenth")
+    parser.add_argument("--report", nargs=3, metavar=("DIRECTORY", "PORT", "PASSPHRASE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.report:
+        directory, port, passphrase = args.report
+        return report(Server(Path(directory), int(port)), args.agents, args.targets, passphrase)
     agents, targets = (4, 100) if args.quick else (100, 1000)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        measure(Path(folder), args.agents or agents, args.targets or targets, args.reads)
+        return measure(Path(folder), args.agents or agents, args.targets or targets, args.reads)
 
 
 if __name__ == "__main__":

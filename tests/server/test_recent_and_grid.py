@@ -295,3 +295,28 @@ def test_the_short_way_through_a_round_gives_what_the_long_one_does(
         assert (short.last, short.states, short.lost, short.dead, short.sent) == (
             long.last, long.states, long.lost, long.dead, long.sent,
         )  # fmt: skip
+
+
+@given(
+    st.integers(1, 400),
+    st.lists(
+        st.tuples(st.dictionaries(st.integers(0, 9), SAMPLES, max_size=4), st.booleans()), min_size=1, max_size=20
+    ),
+)
+def test_a_window_at_once_is_its_rounds_one_by_one(quiet: int, rounds: list[tuple[dict[int, int], bool]]) -> None:
+    """The picture of an instant is that of somebody who had looked on all the time."""
+    limits = Thresholds(50_000, 200_000)
+    window = [
+        stored(
+            NOW + k * 5000, *(own.get(i, 1000 * quiet + i) for i in range(10)), flags=FLAG_DISTURBED * (odd and k > 15)
+        )
+        for k, (own, odd) in enumerate(rounds)
+    ]
+    at_once, one_by_one = Row.empty(1, tuple(range(10))), Row.empty(1, tuple(range(10)))
+    at_once.take_window(window, limits)
+    for taken in window:
+        one_by_one.take(taken, limits)
+
+    for cell in range(10):
+        assert (at_once.last[cell], at_once.states[cell]) == (one_by_one.last[cell], one_by_one.states[cell])
+        assert at_once.loss(cell) == one_by_one.loss(cell)
