@@ -24,7 +24,7 @@ start() {
 }
 
 start types mypy
-[ "${1:-}" != quick ] || start unit-tests python -m pytest -q -m "not e2e and not root" --durations=5 -n auto --maxprocesses 8
+[ "${1:-}" != quick ] || start unit-tests python -m pytest -q -m "not e2e and not root and not slow" --durations=5 -n auto --maxprocesses 8
 start lint ruff check .
 start format ruff format --check .
 start layers lint-imports

@@ -137,6 +137,7 @@ def _name(address: str) -> bytes:
     return struct.pack("=HH4s8x", 2, 0, ipaddress.ip_address(address).packed)
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_only_the_right_reply_is_an_answer(data: st.DataObject) -> None:
@@ -157,6 +158,7 @@ def test_only_the_right_reply_is_an_answer(data: st.DataObject) -> None:
     assert court.answered() == [place]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 3)), max_size=60))
 @settings(max_examples=150, deadline=None)
 def test_any_order_of_replies_of_any_round_is_sorted_out(events: list[tuple[int, int]]) -> None:
@@ -179,6 +181,7 @@ def test_any_order_of_replies_of_any_round_is_sorted_out(events: list[tuple[int,
     assert (court.tally.foreign, court.tally.corrupt, court.tally.wrong_source) == (0, 0, 0)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=160), st.binary(max_size=32), st.binary(max_size=160))
 @settings(max_examples=200, deadline=None)
 def test_any_message_can_be_judged(data: bytes, name: bytes, control: bytes) -> None:

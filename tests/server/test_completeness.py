@@ -299,6 +299,7 @@ SPANS = st.lists(st.tuples(st.integers(0, 1_100), st.integers(0, 300)), max_size
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     received=BITS,
@@ -369,6 +370,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("ledger")
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(EVENTS, min_size=5, max_size=60), seed=st.integers(0, 2**16))
 def test_whatever_happens_the_account_balances(home: Path, events: list[str], seed: int) -> None:

@@ -129,6 +129,7 @@ class Agent:
 MOODS = st.sampled_from(["good", "good", "repeat", "delay", "reorder", "cut", "swallow", "down", "retarget"])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moods=st.lists(MOODS, min_size=5, max_size=40), seed=st.integers(0, 2**16))
 def test_nothing_is_lost_doubled_or_altered(home: Path, moods: list[str], seed: int) -> None:

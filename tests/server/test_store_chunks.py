@@ -166,6 +166,7 @@ def all_reads(store: SqliteRounds) -> list[object]:
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(steps=st.lists(STEP, min_size=2, max_size=8))
 @example(

@@ -91,6 +91,7 @@ def roll(store: SqliteRounds, before_ms: int) -> int:
     return len(due)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(parts=st.lists(st.tuples(st.lists(ROUND, min_size=1, max_size=40), st.booleans()), min_size=1, max_size=3))
 def test_roll_ups_are_what_the_slow_way_finds(

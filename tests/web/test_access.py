@@ -8,6 +8,8 @@ from pingmon.adapters.web.access import OURS, PERMISSIONS
 
 from .site import ROLES, Site
 
+pytestmark = pytest.mark.slow
+
 EVERYBODY = ("viewer", "operator", "admin")
 EDITORS = ("operator", "admin")
 ADMIN = ("admin",)

@@ -6,6 +6,8 @@ import pytest
 
 from .site import Site, Visitor
 
+pytestmark = pytest.mark.slow
+
 TARGETS = "/api/v1/targets"
 PASSPHRASES = "/api/v1/passphrases"
 GOOD = {"name": "one", "address": "192.0.2.1"}

@@ -161,6 +161,7 @@ def test_bad_reports_are_refused(change: dict[str, Any]) -> None:
         codec.decode_report({**good, **change})
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
