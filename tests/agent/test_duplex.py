@@ -88,12 +88,15 @@ def flood(line: DuplexSocket) -> None:
 def test_one_thread_reads_while_another_writes(tmp_path: Path) -> None:
     """Every byte comes back, in order, and nobody takes a "try again" for the end."""
     with pair(tmp_path) as (client, server):
-        threading.Thread(target=echo, args=(server,), daemon=True).start()
+        echoing = threading.Thread(target=echo, args=(server,))
+        echoing.start()
         line = DuplexSocket(client)
-
-        assert exchange(line) == []
-
+        faults = exchange(line)
         line.close()
+        echoing.join(10)  # before its socket goes with the pair
+
+        assert faults == []
+        assert not echoing.is_alive()
 
 
 def test_a_silent_peer_is_given_up_after_the_timeout(tmp_path: Path) -> None:
