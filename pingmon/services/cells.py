@@ -9,12 +9,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
 
-from pingmon.store.rounds import FLAG_DISTURBED, StoredRound
+from pingmon.store.rounds import FLAG_DISTURBED, RoundHead, StoredRound, Window
 from pingmon_agent.wire.contract import Outcome
 
 from .ingest import AHEAD_MS
@@ -108,17 +108,18 @@ class Row:
     @classmethod
     def empty(cls, revision: int, columns: tuple[int, ...]) -> Row:
         """A row nothing was measured for yet; `columns` holds the target id of each column."""
-        places: dict[int, list[int]] = {}
-        for i, target_id in enumerate(columns):
-            places.setdefault(target_id, []).append(i)
-        n = len(places)
-        bursts = {cell: Burst(tuple(own)) for cell, own in enumerate(places.values()) if len(own) > 1}
+        cells = tuple(dict.fromkeys(columns))
+        n = len(cells)
+        bursts: dict[int, Burst] = {}
+        singles = None
+        if n < len(columns):
+            bursts, singles = _bursts(columns)
         return cls(
             revision=revision,
-            target_ids=tuple(places),
+            target_ids=cells,
             bursts=bursts,
             # None: every column is a cell of its own, and nothing has to be looked up
-            singles=tuple(own[0] for own in places.values()) if bursts else None,
+            singles=singles,
             last=array("i", [Outcome.NOT_PROBED]) * n,
             lost=array("H", [0]) * n,
             dead=array("H", [0]) * n,
@@ -144,7 +145,7 @@ class Row:
         row.shown_ms = self.shown_ms
         return row
 
-    def admit(self, stored: StoredRound, slack_ms: float) -> bool:
+    def admit(self, stored: RoundHead, slack_ms: float) -> bool:
         """Whether a round is news for the picture; noted if so. Its number tells, for clocks step.
 
         Legacy agents number nothing and report target by target, a little out of order: there the clock has to do.
@@ -159,22 +160,34 @@ class Row:
             self.at_ms = max(newest, stored.started_ms)
         return news
 
-    def take_window(self, rounds: Sequence[StoredRound], limits: Thresholds) -> None:
-        """Work consecutive rounds of one set into a row that is still empty: the same as one by one, in less time."""
-        plain = self.singles is None and not any(stored.flags & FLAG_DISTURBED for stored in rounds)
-        if len(rounds) < WINDOW or not plain:
-            for stored in rounds:
-                self.take(stored, limits)
+    def take_window(self, window: Window, limits: Thresholds) -> bool:
+        """Work consecutive rounds of one set into a row that is still empty: the same as one by one, in less time.
+        False, and nothing is done, where that takes more than knowing what was missed."""
+        rounds, newest = window.heads, window.newest
+        if len(rounds) < WINDOW or self.singles is not None or any(head.flags & FLAG_DISTURBED for head in rounds):
+            return False
+        self.last, self.states = newest[:], bytearray(limits.states_of(newest))
+        self.sent = array("H", [_WINDOW_MASK]) * len(newest)
+        odd = window.odd
+        self.odd = set()
+        for i, samples in odd.items():
+            self._take_column(i, samples, limits)
+            if self.sent[i] != _WINDOW_MASK or self.lost[i]:
+                self.odd.add(i)
+        return True
+
+    def _take_column(self, cell: int, samples: Sequence[int], limits: Thresholds) -> None:
+        """All rounds of a window for one cell."""
+        if all(sample >= 0 or sample in _LOSS for sample in samples):
+            lost = 0
+            for sample in samples:
+                lost = lost << 1 | (sample < 0)
+            self.lost[cell] = self.dead[cell] = lost & _WINDOW_MASK
+            self.states[cell] = _state(samples[-1], self.lost[cell], self.dead[cell], limits)
             return
-        special = {i for stored in rounds for i, sample in enumerate(stored.samples) if sample < 0}
-        newest = rounds[-1].samples
-        self.last[:], self.states[:] = newest, limits.states_of(newest)
-        self.sent[:] = array("H", [_WINDOW_MASK]) * len(newest)
-        for i in special:
-            self.last[i], self.states[i], self.sent[i] = Outcome.NOT_PROBED, CellState.NONE, 0
-        for stored in rounds:
-            self._take_cells(special, stored.samples, False, limits)
-        self.odd = {i for i in special if self.sent[i] != _WINDOW_MASK or self.lost[i]}
+        self.last[cell], self.states[cell], self.sent[cell] = Outcome.NOT_PROBED, CellState.NONE, 0
+        for sample in samples:
+            self._take_cells((cell,), {cell: sample}, False, limits)
 
     def take(self, stored: StoredRound, limits: Thresholds) -> None:
         """Work one round in."""
@@ -203,7 +216,9 @@ class Row:
         self._take_cells(special, samples, disturbed, limits)
         self.odd = {i for i in special if self.sent[i] != _WINDOW_MASK or self.lost[i]}
 
-    def _take_cells(self, cells: Iterable[int], samples: Sequence[int], disturbed: bool, limits: Thresholds) -> None:
+    def _take_cells(
+        self, cells: Iterable[int], samples: Sequence[int] | Mapping[int, int], disturbed: bool, limits: Thresholds
+    ) -> None:
         last, lost, dead, sent, states = self.last, self.lost, self.dead, self.sent, self.states
         for i in cells:
             sample = samples[i]
@@ -230,14 +245,29 @@ class Row:
             self.dead[cell] = (self.dead[cell] << 1 | (lost == sent)) & _WINDOW_MASK
         self.states[cell] = _state(shown, self.lost[cell], self.dead[cell], limits)
 
-    def loss(self, cell: int) -> float | None:
-        """Share of the probes of the last 12 rounds that was lost; None where nothing was sent."""
+    def losses(self) -> list[float | None]:
+        """Of each cell the share of the probes of the last 12 rounds that was lost; None where nothing was sent."""
+        found: list[float | None] = [0.0] * len(self.target_ids)
+        for cell in (*self.odd, *self.bursts):
+            found[cell] = self._loss(cell)
+        return found
+
+    def _loss(self, cell: int) -> float | None:
         burst = self.bursts.get(cell)
         if burst is not None:
             sent = sum(n for _, n in burst.window)
             return round(sum(n for n, _ in burst.window) / sent, 4) if sent else None
         sent = self.sent[cell].bit_count()
         return round(self.lost[cell].bit_count() / sent, 4) if sent else None
+
+
+def _bursts(columns: tuple[int, ...]) -> tuple[dict[int, Burst], tuple[int, ...]]:
+    """Cells of several columns, and the first column of each cell."""
+    places: dict[int, list[int]] = {}
+    for i, target_id in enumerate(columns):
+        places.setdefault(target_id, []).append(i)
+    bursts = {cell: Burst(tuple(own)) for cell, own in enumerate(places.values()) if len(own) > 1}
+    return bursts, tuple(own[0] for own in places.values())
 
 
 def _state(sample: int, lost: int, dead: int, limits: Thresholds) -> int:

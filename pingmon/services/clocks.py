@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
 
-from pingmon.store.rounds import FLAG_CLOCK, StoredRound
+from pingmon.store.rounds import FLAG_CLOCK, RoundHead
 
 from .clock import Clock
 
@@ -129,7 +129,7 @@ class Clocks:
         least = agent.sent.least if agent.sent.least is not None else agent.rounds.least
         return None if least is None else self._clock.wall_ms() - started_ms - least
 
-    def shown_ms(self, stored: StoredRound) -> int:
+    def shown_ms(self, stored: RoundHead) -> int:
         """When a round started in our time, as the agent's clock was measured when the round was received."""
         agent = self._agents.get(stored.agent_no)
         if agent is None or not agent.corrections or stored.flags & FLAG_CLOCK:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -78,8 +78,19 @@ class Bucket:
 
 
 def _ms(ordered: list[int], share: float) -> float | None:
-    """The smallest value that at least this share of all does not exceed (nearest rank): one that was measured."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] / 1000 if ordered else None
+    return ordered[_rank(share, len(ordered))] / 1000 if ordered else None
+
+
+def _rank(share: float, count: int) -> int:
+    """Where in ascending order the smallest value stands that at least this share of all does not exceed (nearest
+    rank): one that was measured."""
+    return max(0, math.ceil(share * count) - 1)
+
+
+@lru_cache(maxsize=10_000)
+def _ranks(count: int) -> tuple[int, int, int]:
+    """Of p50, p95 and p99."""
+    return _rank(0.5, count), _rank(0.95, count), _rank(0.99, count)
 
 
 def points_of_rollups(rollups: Iterable[Rollup], span: Span) -> list[dict[str, Any]]:
@@ -128,22 +139,43 @@ def _quantile(histogram: dict[int, int], share: float, low: int) -> int | None:
 def points(samples: Iterable[Sample], span: Span) -> list[dict[str, Any]]:
     """One point per step of the span, also where nothing was measured: a hole must not look like a line."""
     ordered = sorted(samples, key=itemgetter(0))
-    cuts = [bisect_left(ordered, at, key=itemgetter(0)) for at in span.starts()]
-    parts = (ordered[low:high] for low, high in pairwise([*cuts, len(ordered)]))
-    return [_point(at, part) for at, part in zip(span.starts(), parts, strict=True)]
+    times, values = [row[0] for row in ordered], [row[1] for row in ordered]
+    starts = span.starts()
+    cuts = [bisect_left(times, at) for at in starts]
+    found = []
+    for at_ms, low, high in zip(starts, cuts, [*cuts[1:], len(times)], strict=True):
+        replies = values[low:high] if high - low == 1 else sorted(values[low:high])
+        if replies and replies[0] >= 0:
+            found.append(_answered(at_ms, replies))
+        else:
+            found.append(_mixed(at_ms, ordered[low:high]))
+    return found
 
 
-def _point(at_ms: int, samples: list[Sample]) -> dict[str, Any]:
-    values = [value for _, value, _ in samples]
-    if len(values) == 1 and values[0] >= 0:
-        ms = values[0] / 1000  # a step as short as a round
-        counts = (at_ms / 1000, 1, 0, 0, 0.0, 0.0)
-        return dict(zip(FIELDS, (*counts, ms, ms, ms, ms, ms), strict=True))
+def _answered(at_ms: int, replies: Sequence[int]) -> dict[str, Any]:
+    """The point of a step in which every probe was answered, as nearly always: so it is made without a detour."""
+    sent = len(replies)
+    low = p50 = p95 = p99 = high = replies[0] / 1000
+    if sent > 1:
+        half, most, nearly = _ranks(sent)
+        p50, p95, p99, high = replies[half] / 1000, replies[most] / 1000, replies[nearly] / 1000, replies[-1] / 1000
+    return {
+        "timestamp": at_ms / 1000,
+        "sent": sent,
+        "lost": 0,
+        "errors": 0,
+        "loss": 0.0,
+        "loss_max": 0.0,
+        "min_ms": low,
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "max_ms": high,
+    }
+
+
+def _mixed(at_ms: int, samples: Sequence[Sample]) -> dict[str, Any]:
     bucket = Bucket(at_ms)
-    if values and min(values) >= 0:
-        # As nearly always: all answered, so it does not matter which minute a sample belongs to.
-        bucket.replies, bucket.minutes = values, {0: (len(values), 0)}
-    else:
-        for sample in samples:
-            bucket.take(sample)
+    for sample in samples:
+        bucket.take(sample)
     return bucket.as_json()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+# What pages and programs are told of a StoreError.
+AWAY: Final = "the sample store cannot be read now ({}); try again in a moment"
+
 
 class Refused(Exception):  # noqa: N818 - reads as a word: `except Refused`
     """Parent of all refusals. `code` is for programs, `message` for people."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pingmon.store.rounds import FLAG_LATE, StoredRound
+from pingmon.store.rounds import FLAG_LATE, RoundHead, StoredRound, Window
 from pingmon_agent.wire.contract import Outcome
 
 from .cells import CellState, Row, Thresholds
@@ -21,6 +21,9 @@ from .targets import MEASURING
 from .views import AgentView, TargetView
 
 STALE_AFTER_ROUNDS = 3
+WORDS = tuple(state.word for state in CellState)
+# What was measured once is old now; what never was stays empty.
+_GONE_STALE = bytes([CellState.NONE]) + bytes([CellState.STALE]) * 255
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class GridRow:
     disturbed: bool = False
 
 
-ShownMs = Callable[[StoredRound], int]
+ShownMs = Callable[[RoundHead], int]
 
 
 @dataclass
@@ -57,6 +60,7 @@ class _Columns:
 
     key: tuple[int, int]
     places: list[int] = field(default_factory=list)
+    straight: bool = False  # the layout's own order: everything can be copied as it is
 
 
 class Grid:
@@ -83,7 +87,7 @@ class Grid:
         self._rows: dict[int, Row] = {}
         self._columns: dict[int, _Columns] = {}
         self.changed: set[int] = set()
-        self._layout = Layout(0, (), ())
+        self._layout, self._where = Layout(0, (), ()), dict[int, int]()
         if live:
             registry.listeners.append(self._on_change)
         self._on_change(frozenset())
@@ -107,13 +111,16 @@ class Grid:
             row.take(stored, self.limits)
             self.changed.add(stored.agent_no)
 
-    def add_window(self, rounds: Sequence[StoredRound], target_ids: tuple[int, ...]) -> None:
-        """The rounds of an agent before an instant, oldest first, all of one set: for a grid that is not live."""
-        row = self._rows[rounds[0].agent_no] = Row.empty(rounds[0].revision, target_ids)
-        news = [stored for stored in rounds if row.admit(stored, self._registry.interval_s * 1000)]
-        if news:
-            row.shown_ms = self._shown_ms(news[-1])
-            row.take_window(news, self.limits)
+    def add_window(self, agent_no: int, window: Window, target_ids: tuple[int, ...]) -> bool:
+        """The rounds of an agent before an instant, all at once, for a grid that is not live. False, and nothing is
+        done, where they have to be added one by one."""
+        row = Row.empty(window.heads[0].revision, target_ids)
+        news = [row.admit(head, self._registry.interval_s * 1000) for head in window.heads]
+        if not all(news) or not row.take_window(window, self.limits):
+            return False
+        row.shown_ms = self._shown_ms(window.heads[-1])
+        self._rows[agent_no] = row
+        return True
 
     def _on_change(self, _concerned: frozenset[int]) -> None:
         agents = tuple(a for a in self._registry.agents() if a.state in MEASURING)
@@ -121,6 +128,7 @@ class Grid:
         if (_shown(agents), targets) == (_shown(self._layout.agents), self._layout.targets):
             return
         self._layout = Layout(self._layout.version + 1, agents, targets)
+        self._where = {t.id: i for i, t in enumerate(targets)}
         measuring = {a.no for a in agents}
         self._rows = {no: row for no, row in self._rows.items() if no in measuring}
         self._columns = {no: columns for no, columns in self._columns.items() if no in measuring}
@@ -146,29 +154,34 @@ class Grid:
         row = self._rows.get(agent_no)
         if row is None:
             return GridRow(last, bytes(states), 0, 0)
-        stale = self.stale(agent_no, now_ms)
-        for i, place in enumerate(self._places(agent_no, row)):
-            if place >= 0:
-                last[place] = row.last[i]
-                states[place] = CellState.STALE if stale and row.states[i] else row.states[i]
+        columns = self._placed(agent_no, row)
+        if columns.straight:
+            last, states = row.last[:], row.states[:]
+        else:
+            for i, place in enumerate(columns.places):
+                if place >= 0:
+                    last[place], states[place] = row.last[i], row.states[i]
+        if self.stale(agent_no, now_ms):
+            states = states.translate(_GONE_STALE)
         return GridRow(last, bytes(states), row.shown_ms, row.heard_ms, row.disturbed)
 
-    def _places(self, agent_no: int, row: Row) -> list[int]:
+    def _placed(self, agent_no: int, row: Row) -> _Columns:
         key = (self._layout.version, row.revision)
         columns = self._columns.get(agent_no)
         if columns is None or columns.key != key:
-            where = {t.id: i for i, t in enumerate(self._layout.targets)}
-            columns = _Columns(key, [where.get(target_id, -1) for target_id in row.target_ids])
+            places = [self._where.get(target_id, -1) for target_id in row.target_ids]
+            columns = _Columns(key, places, places == list(range(len(self._layout.targets))))
             self._columns[agent_no] = columns
-        return columns.places
+        return columns
 
     def loss(self, agent_no: int) -> list[float | None]:
         """Share of the last 12 rounds that was lost, in layout order; None where nothing was sent."""
         losses: list[float | None] = [None] * len(self._layout.targets)
         row = self._rows.get(agent_no)
-        for i, place in enumerate(self._places(agent_no, row) if row else ()):
-            if row is not None and place >= 0:
-                losses[place] = row.loss(i)
+        if row is not None:
+            for place, loss in zip(self._placed(agent_no, row).places, row.losses(), strict=True):
+                if place >= 0:
+                    losses[place] = loss
         return losses
 
     def layout_json(self) -> dict[str, Any]:
@@ -193,14 +206,17 @@ class Grid:
     def picture_json(self) -> dict[str, Any]:
         """The body of `/api/v1/grid`: everything as it is now, row by row."""
         now = self._clock.wall_ms()
-        body = self.layout_json()
         rows = [self.row(a.no, now) for a in self._layout.agents]
+        return self.head_json(rows) | {
+            "rtt_ms": [[us / 1000 if us >= 0 else None for us in row.last] for row in rows],
+            "state": [[WORDS[code] for code in row.states] for row in rows],
+            "loss": [self.loss(a.no) for a in self._layout.agents],
+        }
+
+    def head_json(self, rows: Sequence[GridRow]) -> dict[str, Any]:
+        """The layout and what is known of each row as a whole; `at` and `last_round` in unix seconds."""
+        body = self.layout_json() | {"at": self._clock.wall_ms() / 1000}
         for agent, row in zip(body["agents"], rows, strict=True):
             agent["last_round"] = row.at_ms / 1000 if row.at_ms else None
             agent["disturbed"] = row.disturbed
-        return body | {
-            "at": now / 1000,
-            "rtt_ms": [[us / 1000 if us >= 0 else None for us in row.last] for row in rows],
-            "state": [[CellState(code).word for code in row.states] for row in rows],
-            "loss": [self.loss(a.no) for a in self._layout.agents],
-        }
+        return body

@@ -6,7 +6,7 @@ The last hour comes from memory, what is older from the sample store. Must not k
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, TypeVar
@@ -20,7 +20,7 @@ from . import downsample
 from .clock import Clock
 from .clocks import Clocks
 from .downsample import Sample
-from .errors import Invalid, Unavailable
+from .errors import AWAY, Invalid, Unavailable
 from .recent import KEEP_MS, Recent
 from .registry import Registry
 from .targets import MEASURING
@@ -31,7 +31,6 @@ MAX_ROW_POINTS: Final = 250_000
 MAX_RAW: Final = 100_000
 # Minutes of a month would take half a second; from here on hours do, where the step is made of hours.
 MINUTES_AT_MOST_MS: Final = 3 * 24 * HOUR_MS
-AWAY: Final = "the sample store cannot be read now ({}); try again in a moment"
 Json = dict[str, Any]
 T = TypeVar("T")
 
@@ -88,7 +87,7 @@ class History:
         targets = [known[t] for t in dict.fromkeys(now.target_ids if now else ()) if t in known]
         _refuse_too_many(len(targets), span)
         source = self._source(agent, span)
-        series = [{"target": t.name, "target_id": t.id, "points": source.points(t.id)} for t in targets]
+        series = [{"target": t.name, "target_id": t.id, "points": source.points(t.id)} for t in _one_by_one(targets)]
         return {"agent": agent.hostname} | self._described(span) | {"series": series}
 
     def column(self, target_ref: str, span: Span) -> Json:
@@ -97,7 +96,8 @@ class History:
         agents = [a for a in self._registry.agents() if a.state in MEASURING and a.no != target.agent_no]
         _refuse_too_many(len(agents), span)
         series = [
-            {"agent": a.hostname, "agent_id": a.id, "points": self._source(a, span).points(target.id)} for a in agents
+            {"agent": a.hostname, "agent_id": a.id, "points": self._source(a, span).points(target.id)}
+            for a in _one_by_one(agents)
         ]
         return {"target": target.name} | self._described(span) | {"series": series}
 
@@ -152,7 +152,6 @@ class _Source:
 
     def points(self, target_id: int) -> list[Json]:
         """One point per step."""
-        time.sleep(0)  # a row is many of these, and others want to be served in between
         old, new = self._split()
         found = self._rolled(target_id, old) if old else []
         return found + (self.read(target_id, new, lambda rows: downsample.points(rows, new)) if new else [])
@@ -178,6 +177,13 @@ class _Source:
             )
         except StoreError as error:
             raise Unavailable(AWAY.format(error)) from error
+
+
+def _one_by_one(several: Sequence[T]) -> Iterator[T]:
+    """Each of them, and in between a turn for whoever else wants to be served."""
+    for one in several:
+        yield one
+        time.sleep(0)
 
 
 def _places(sets: Mapping[int, Sequence[int]], target_id: int) -> dict[int, list[int]]:

@@ -11,8 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .chunks import Chunk, ChunkError
+from .chunks import Chunk
 from .packing import checksum
+from .tiles import ChunkError
 
 DIRECTORY, SAMPLES = "pingmon.db", "samples.db"
 # One broken page makes thousands of lines that say the same.

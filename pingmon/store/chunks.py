@@ -19,6 +19,7 @@ from operator import sub
 from typing import NamedTuple
 
 from .packing import checksum, interleaved, pack, unpack
+from .tiles import ChunkError, Tile, columns_with_codes, cut_column, cut_rounds, cut_row, inflate, marked, within, woven
 
 TILE_COLUMNS, TILE_ROUNDS = 32, 18
 # Codes -8 to -1 become 0 to 7, the smallest RTT of a column becomes 8.
@@ -86,7 +87,7 @@ def encode(rows: Sequence[Row]) -> Encoded:
 
 def _lift(column: array[int], bases: list[int]) -> bytes:
     """A column as packed uint32 above its base, which is appended to `bases`."""
-    codes = [(i, column[i]) for i in _negative(pack(column))]
+    codes = [(i, column[i]) for i in negative(pack(column))]
     for i, _ in codes:
         column[i] = _MAX
     if any(value < -CODES for _, value in codes):
@@ -102,13 +103,9 @@ def _lift(column: array[int], bases: list[int]) -> bytes:
     return _less(pack(column), base)
 
 
-def _negative(column: bytes) -> Iterator[int]:
+def negative(column: bytes) -> Iterator[int]:
     """Where negative numbers stand."""
-    signs = column[3::4].translate(_SIGNS)
-    at = signs.find(1)
-    while at >= 0:
-        yield at
-        at = signs.find(1, at + 1)
+    return marked(column[3::4].translate(_SIGNS))
 
 
 def _less(column: bytes, base: int) -> bytes:
@@ -121,7 +118,7 @@ def _less(column: bytes, base: int) -> bytes:
     return (int.from_bytes(column, "little") - base * ones).to_bytes(len(column), "little")
 
 
-def _lower(values: array[int], base: int) -> list[int]:
+def _lower(values: Sequence[int], base: int) -> list[int]:
     """The opposite of `_lift`."""
     if base < -CODES:
         return [value + base for value in values]
@@ -152,13 +149,6 @@ def _pack_heads(rows: Sequence[Row]) -> bytes:
     return zlib.compress(firsts + b"".join(data[weight::size] for weight in range(size)), 9)
 
 
-Tile = tuple[bytes, int, int]  # byte planes, samples, rounds
-
-
-class ChunkError(Exception):
-    """The chunk is damaged: it cannot be what was written."""
-
-
 @dataclass(frozen=True)
 class Chunk:
     """A chunk to read from; all methods raise ChunkError. `fetch(start, end)` brings these bytes of its data."""
@@ -174,26 +164,28 @@ class Chunk:
 
     def numbers(self, which: int) -> list[int]:
         """A field of `Row` but the samples, of all rounds in order; `which` is its place in `Row`."""
-        firsts, steps = self._steps
+        firsts, all_steps = self._steps
         count = self.rounds - 1
-        return list(accumulate(steps[which * count : (which + 1) * count], initial=firsts[which]))
+        steps = all_steps[which * count : (which + 1) * count]
+        # Flags and epochs hardly ever change.
+        return list(accumulate(steps, initial=firsts[which])) if any(steps) else [firsts[which]] * self.rounds
 
     @cached_property
     def _steps(self) -> tuple[array[int], array[int]]:
-        data = _inflate(self.heads, zlib.MAX_WBITS, 8 * _HEAD * self.rounds)
+        data = inflate(self.heads, zlib.MAX_WBITS, 8 * _HEAD * self.rounds)
         count = _HEAD * (self.rounds - 1)
         planes = data[8 * _HEAD :]
         size = len(planes) // count if count else 4
         if len(planes) != size * count or size not in (4, 8):
             raise ChunkError(f"its head of {len(data)} bytes does not tell {self.rounds} rounds")
-        woven = interleaved([planes[i * count : (i + 1) * count] for i in range(size)], count)
-        return unpack(data[: 8 * _HEAD], "q"), unpack(woven, "i" if size == 4 else "q")
+        numbers = interleaved([planes[i * count : (i + 1) * count] for i in range(size)], count)
+        return unpack(data[: 8 * _HEAD], "q"), unpack(numbers, "i" if size == 4 else "q")
 
     def column(self, position: int, first: int, last: int) -> list[int]:
         """The samples of one target in the rounds from `first` to before `last`."""
         group, inner = divmod(position, self.tile_columns)
         begin, end = first // self.tile_rounds, -(-last // self.tile_rounds)
-        values, offset = _column(self._tiles(group, begin, end), inner), begin * self.tile_rounds
+        values, offset = cut_column(self._tiles(group, begin, end), inner), begin * self.tile_rounds
         return _lower(values[first - offset : last - offset], self._bases[position])
 
     def _few_rows(self, first: int, last: int) -> list[array[int]]:
@@ -204,12 +196,28 @@ class Chunk:
         found = []
         for index in range(first, last):
             tile, inner = divmod(index - begin * self.tile_rounds, self.tile_rounds)
-            cuts = []
-            for planes, size, height in (stack[tile] for stack in tiles):
-                span = bytes(size // height)
-                cuts.append([planes[low + inner : low + size : height] or span for low in range(0, 4 * size, size)])
-            found.append(self._raised(_woven(cuts)))
+            found.append(self._raised(woven([cut_row(stack[tile], inner) for stack in tiles])))
         return found
+
+    def newest_and_odd(self, first: int, last: int) -> tuple[array[int], dict[int, list[int]]] | None:
+        """Of the rounds from `first` to before `last`: the samples of the last one, and all samples of each target that
+        has an outcome code among them. None if a target's codes cannot be told from its replies.
+        """
+        bases = self._bases
+        if last <= first or min(bases) < -CODES:
+            return None
+        begin, end = first // self.tile_rounds, -(-last // self.tile_rounds)
+        bottom = (end - 1) * self.tile_rounds
+        cuts, odd = [], {}
+        for group in range(-(-self.width // self.tile_columns)):
+            tiles = self._tiles(group, begin, end)
+            cuts.append(cut_row(tiles[-1], last - 1 - bottom))
+            offset = begin * self.tile_rounds
+            parts = list(within(tiles, first - offset, last - offset))
+            for inner in columns_with_codes(parts, CODES):
+                position = group * self.tile_columns + inner
+                odd[position] = _lower(cut_rounds(parts, inner), bases[position])
+        return self._raised(woven(cuts)), odd
 
     def _raised(self, values: array[int]) -> array[int]:
         """A round's numbers, each on the base of its column."""
@@ -235,7 +243,7 @@ class Chunk:
         for start in range(0, width if last > first else 0, self.tile_columns):
             tiles = self._tiles(start // self.tile_columns, begin, end)
             for position in range(start, min(start + self.tile_columns, width)):
-                values = _column(tiles, position - start)[low:high]
+                values = cut_column(tiles, position - start)[low:high]
                 flat[position::width] = array("i", _lower(values, self._bases[position]))
         return [flat[at : at + width] for at in range(0, len(flat), width)]
 
@@ -270,30 +278,8 @@ class Chunk:
         for index, (low, high) in enumerate(pairwise(bounds), begin):
             height = min(self.tile_rounds, self.rounds - index * self.tile_rounds)
             size = span * height
-            planes = _inflate(data[low - start : high - start], _RAW_DEFLATE, 4 * size)
+            planes = inflate(data[low - start : high - start], _RAW_DEFLATE, 4 * size)
             if len(planes) % size or not size <= len(planes) <= 4 * size:
                 raise ChunkError(f"a tile of {size} samples has {len(planes)} bytes of planes")
             tiles.append((planes, size, height))
         return tiles
-
-
-def _column(tiles: Sequence[Tile], inner: int) -> array[int]:
-    """The numbers of one column of tiles that lie on each other."""
-    cuts = []
-    for planes, size, height in tiles:
-        at = inner * height
-        cuts.append([planes[low + at : low + at + height] or bytes(height) for low in range(0, 4 * size, size)])
-    return _woven(cuts)
-
-
-def _inflate(data: bytes, bits: int, size: int) -> bytes:
-    try:
-        return zlib.decompress(data, bits, size)
-    except zlib.error as error:
-        raise ChunkError(f"it does not inflate ({error})") from error
-
-
-def _woven(cuts: Sequence[Sequence[bytes]]) -> array[int]:
-    """Numbers whose bytes of each weight lie in pieces: one list of four pieces after the other."""
-    planes = [b"".join(pieces) for pieces in zip(*cuts, strict=True)]
-    return unpack(interleaved(planes, len(planes[0])) if planes else b"", "I")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from .chunks import TILE_ROUNDS, Chunk, ChunkError, Row, encode
+from .chunks import TILE_ROUNDS, Chunk, Row, encode
+from .tiles import ChunkError
 
 HOUR_MS = 3_600_000
 # Fewer late rounds than this stay as they are: as a chunk they would hardly be smaller.

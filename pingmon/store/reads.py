@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from . import pairs, rolling
-from .chunks import ChunkError
+from . import pairs, rolling, windows
 from .compaction import HOUR_MS, Kept, chunks_of
 from .packing import unpack
 from .rolling import DueHour, RolledHour, Sets
 from .rollups import Rollup
+from .tiles import ChunkError
+from .windows import RoundHead, Window
 
 FLAG_DISTURBED = 1  # the agent itself was late or starved: no evidence against the network
 FLAG_CLOCK = 2  # the agent's clock was so far off that the server's own time stands in `started_ms`
@@ -32,16 +33,9 @@ RoundTuple: TypeAlias = "tuple[int, int, int, int, int, int, array[int]]"  # _FI
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredRound:
+class StoredRound(RoundHead):
     """One row. `samples`: int32 per target of set (`agent_no`, `revision`), RTT in us or an outcome code."""
 
-    agent_no: int
-    epoch: str
-    seq: int
-    started_ms: int
-    revision: int
-    flags: int
-    received_ms: int
     samples: array[int]
 
 
@@ -91,6 +85,11 @@ class Reads:
         with self._reader() as db:
             epochs = dict(db.execute("SELECT no, epoch FROM epochs WHERE agent_no=?", (agent_no,)).fetchall())
             return [_stored(agent_no, epochs, row) for row in _rounds(db, agent_no, from_ms, to_ms)]
+
+    def window(self, agent_no: int, from_ms: int, to_ms: int) -> Window | None:
+        """See RoundStore."""
+        with self._reader() as db:
+            return windows.read(db, agent_no, from_ms, to_ms)
 
     def minutes(self, agent_no: int, target_id: int, from_ms: int, to_ms: int) -> list[Rollup]:
         """See RoundStore."""

@@ -17,16 +17,19 @@ from .packing import pack
 from .reads import FLAG_CLOCK, FLAG_DISTURBED, FLAG_LATE, Reads, StoredRound, StoreError, StoreFacts
 from .rolling import DueHour, RolledHour, Sets
 from .rollups import Rollup
+from .windows import RoundHead, Window
 
 __all__ = [
     "FLAG_CLOCK",
     "FLAG_DISTURBED",
     "FLAG_LATE",
+    "RoundHead",
     "RoundStore",
     "SqliteRounds",
     "StoreError",
     "StoreFacts",
     "StoredRound",
+    "Window",
 ]
 
 # A deletion of this many rows takes about 10 ms; more would keep the writer from committing reports.
@@ -71,6 +74,9 @@ class RoundStore(Protocol):
 
     def between(self, agent_no: int, from_ms: int, to_ms: int) -> list[StoredRound]:
         """Rounds of one agent with from_ms <= started_ms < to_ms, oldest first."""
+
+    def window(self, agent_no: int, from_ms: int, to_ms: int) -> Window | None:
+        """The same for a picture of the moment `to_ms`; None where only `between` can tell."""
 
     def compactable(self, before_ms: int) -> list[Part]:
         """What there is to compact of rounds that started before then."""

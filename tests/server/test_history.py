@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from pingmon.config import RetentionSection
 from pingmon.services.bundle import Services, remember
+from pingmon.services.cells import CellState
 from pingmon.services.downsample import FIELDS, Sample, points
 from pingmon.services.errors import Invalid, NotFound, Unavailable
 from pingmon.services.history import History
@@ -70,6 +72,21 @@ def test_no_sample_is_lost_on_the_way(samples: list[Sample]) -> None:
         assert sum(p["sent"] - p["lost"] for p in made) == len(replies)
         shown = [p["max_ms"] for p in made if p["max_ms"] is not None]
         assert max(shown, default=None) == (max(replies) / 1000 if replies else None)
+
+
+def at_instant(services: Services, at: str) -> dict[str, Any]:
+    """The picture as programs get it, and the packed one, which must say the same."""
+    told: dict[str, Any] = json.loads(services.past.picture_json(at))
+    packed = services.past.picture_packed(at)
+    start = 4 + int.from_bytes(packed[:4], "little")
+    width = len(told["targets"])
+    count = len(told["agents"]) * width
+    samples = array("i", packed[start : start + 4 * count]).tolist()
+    states = [[state.word for state in CellState][code] for code in packed[start + 4 * count :]]
+    assert [samples[i : i + width] for i in range(0, count, width)] == told["samples"]
+    assert [states[i : i + width] for i in range(0, count, width)] == told["state"]
+    assert json.loads(packed[4:start]).items() <= told.items()
+    return told
 
 
 def measure(services: Services, agent: AgentView, clock: FakeClock, hours: int) -> None:
@@ -175,12 +192,12 @@ def test_the_picture_of_an_instant_is_what_the_live_one_was(
     clock.advance(3600)
 
     for at_ms, live in seen:
-        then = services.past.picture_json(str(at_ms / 1000))
+        then = at_instant(services, str(at_ms / 1000))
         assert {key: then[key] for key in ("at", "rtt_ms", "state", "loss")} == {
             key: live[key] for key in ("at", "rtt_ms", "state", "loss")
         }
     assert {row for _, live in seen for row in live["state"][0][:2]} == {"ok", "slow", "lossy", "down"}
-    assert services.past.picture_json(str(clock.now_ms / 1000))["state"] == [["none", "none", "none"]]
+    assert at_instant(services, str(clock.now_ms / 1000))["state"] == [["none", "none", "none"]]
 
 
 def test_an_instant_beyond_what_is_kept_is_refused(services: Services) -> None:
@@ -201,8 +218,8 @@ def test_what_came_late_is_part_of_the_picture_of_then(services: Services, appro
     )  # fmt: skip
     services.rounds.write([stored], {(agent.no, "e"): 1}, clock.now_ms)
 
-    assert services.past.picture_json(str(started / 1000 + 1))["rtt_ms"] == [[1.234, None]]
-    assert services.past.picture_json("now")["state"] == [["none", "none"]]
+    assert at_instant(services, str(started / 1000 + 1))["rtt_ms"] == [[1.234, None]]
+    assert at_instant(services, "now")["state"] == [["none", "none"]]
 
 
 def test_times_of_a_wrong_clock_are_put_right_from_the_store_as_in_memory(
@@ -225,7 +242,7 @@ def test_times_of_a_wrong_clock_are_put_right_from_the_store_as_in_memory(
     clock.advance(1)
     span = services.history.span("-5m", None, "raw")
     from_store = services.history.series("probe-1", "a", span)
-    past = services.past.picture_json("-3m")
+    past = at_instant(services, "-3m")
     services.recent.complete = True
 
     assert services.history.series("probe-1", "a", span) == from_store

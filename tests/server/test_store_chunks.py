@@ -7,6 +7,8 @@ import sqlite3
 import threading
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,11 @@ from hypothesis import strategies as st
 
 from pingmon.services.bundle import Services
 from pingmon.store import chunks, compaction
-from pingmon.store.chunks import Chunk, ChunkError, Encoded, Row
+from pingmon.store.chunks import Chunk, Encoded, Row
 from pingmon.store.compaction import HOUR_MS, MIN_ROUNDS, Part
-from pingmon.store.rounds import SqliteRounds, StoredRound, StoreError
+from pingmon.store.rounds import RoundHead, SqliteRounds, StoredRound, StoreError
+from pingmon.store.tiles import ChunkError
+from pingmon_agent.wire.contract import Outcome
 
 from .conftest import FakeClock
 
@@ -166,6 +170,25 @@ def all_reads(store: SqliteRounds) -> list[object]:
     ]
 
 
+def check_windows(store: SqliteRounds) -> int:
+    """A window is what the rounds one by one say; returns how many there were to compare."""
+    edges, found = [T0 + minutes * 60_000 for minutes in range(0, 200, 10)], 0
+    for agent in (1, 2):
+        for since, until in combinations(edges, 2):
+            window = store.window(agent, since, until)
+            if window is None:
+                continue
+            found += 1
+            rounds = store.between(agent, since, until)
+            assert window.heads == [
+                RoundHead(**{f.name: getattr(r, f.name) for f in fields(RoundHead)}) for r in rounds
+            ]
+            assert window.newest == rounds[-1].samples
+            missed = {i for r in rounds for i, us in enumerate(r.samples) if us < 0}
+            assert window.odd == {i: [r.samples[i] for r in rounds] for i in missed}
+    return found
+
+
 @pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(steps=st.lists(STEP, min_size=2, max_size=8))
@@ -198,6 +221,7 @@ def test_compaction_changes_no_answer(
 
     patch.undo()
     assert all_reads(compacted) == all_reads(plain)
+    check_windows(compacted)
     compacted.close()
     plain.close()
 
@@ -218,6 +242,25 @@ def fill(store: SqliteRounds, count: int, first: int = 1, width: int = 3, starte
     ]
     store.write(rounds, {(1, "e"): first + count - 1}, started_ms)
     return rounds
+
+
+def test_a_window_reaches_from_chunk_to_chunk_and_into_raw_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses here and there, replies small and large, over the ends of tiles, chunks and hours."""
+    monkeypatch.setattr(compaction, "MAX_SAMPLES", 70 * 18 * 2)
+    store, chance = SqliteRounds(tmp_path / "samples.db"), random.Random(7)
+    bases = [chance.choice((0, 5, 240, 250, 70_000, 20_000_000)) for _ in range(70)]
+    lost, rounds = (Outcome.TIMEOUT, Outcome.NOT_PROBED, Outcome.NOT_SENT), []
+    for plain in fill(store, 200, width=70, started_ms=T0 + 50 * 60_000):
+        values = [chance.choice(lost) if chance.random() < 0.05 else base + chance.randrange(300) for base in bases]
+        rounds.append(replace(plain, agent_no=2, samples=array("i", values)))
+    store.write(rounds, {(2, "e"): 200}, T0)
+    compact_all(store, T0 + HOUR_MS)
+
+    assert check_windows(store) == 2 * sum(1 for a, b in combinations(range(0, 200, 10), 2) if b > 50 and a < 67)
+    assert [part.hour for part in store.compactable(T0 + 9 * HOUR_MS)] == [T0 // HOUR_MS + 1] * 2
+    store.close()
 
 
 def test_a_wide_hour_becomes_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

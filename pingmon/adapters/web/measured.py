@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from pingmon.concurrency import run_blocking
 from pingmon.services.downsample import FIELDS
 from pingmon.services.errors import Invalid, NotFound
 from pingmon.services.timespan import Span, instant
@@ -21,6 +19,7 @@ from pingmon.services.timespan import Span, instant
 from .api import NO_AGENT, visible
 from .context import services
 
+PACKED: Final = "application/octet-stream"
 SAMPLE_FIELDS: Final = ("timestamp", "rtt_ms", "status")
 
 blueprint = Blueprint("measured", __name__)
@@ -38,9 +37,9 @@ def grid() -> ResponseReturnValue:
     at = _asked("at").get("at")
     if at is None:
         return jsonify(services().grid.picture_json())
-    # A hundred thousand cells take the encoder a third of a second, in which nobody else would be served.
-    text = run_blocking(json.dumps, services().past.picture_json(at))
-    return Response(text, content_type="application/json")
+    if request.accept_mimetypes.best_match(["application/json", PACKED]) == PACKED:
+        return Response(services().past.picture_packed(at), content_type=PACKED)
+    return Response(services().past.picture_json(at), content_type="application/json")
 
 
 @blueprint.get("/api/v1/history/<agent>/<target>")

@@ -24,8 +24,8 @@ async function toError(response: Response): Promise<ApiError> {
   }
 }
 
-export async function api<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
-  const headers: Record<string, string> = { Accept: "application/json" };
+async function send(method: string, path: string, accept: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+  const headers: Record<string, string> = { Accept: accept };
   if (method !== "GET") headers["X-XSRF-Token"] = csrfToken();
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const init: RequestInit = { method, headers, credentials: "same-origin" };
@@ -39,5 +39,15 @@ export async function api<T>(method: string, path: string, body?: unknown, signa
     throw new ApiError(0, "unreachable", "The server does not answer. Check that it runs, then try again.");
   }
   if (!response.ok) throw await toError(response);
+  return response;
+}
+
+export async function api<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  const response = await send(method, path, "application/json", body, signal);
   return response.status === 204 ? (undefined as T) : ((await response.json()) as T);
+}
+
+/** What the server packs into bytes for programs that draw it. */
+export async function packed(path: string, signal: AbortSignal): Promise<ArrayBuffer> {
+  return (await send("GET", path, "application/octet-stream", undefined, signal)).arrayBuffer();
 }

@@ -1,7 +1,7 @@
 // The picture keeps up with the stream, notices what it missed, and never mixes up rows.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Picture, type Layout } from "../src/grid/picture";
+import { Picture, type Layout, unpackPast } from "../src/grid/picture";
 
 function layout(version: number, agents: string[], targets: number[]): Layout {
   return {
@@ -19,6 +19,15 @@ function bytes(rtt: number[], state: number[]): ArrayBuffer {
   rtt.forEach((us, i) => view.setInt32(i * 4, us, true));
   state.forEach((code, i) => view.setUint8(rtt.length * 4 + i, code));
   return data;
+}
+
+function packed(head: object, cells: ArrayBuffer): ArrayBuffer {
+  const text = new TextEncoder().encode(JSON.stringify(head));
+  const data = new Uint8Array(4 + text.length + cells.byteLength);
+  new DataView(data.buffer).setUint32(0, text.length, true);
+  data.set(text, 4);
+  data.set(new Uint8Array(cells), 4 + text.length);
+  return data.buffer;
 }
 
 function joined(): Picture {
@@ -76,7 +85,7 @@ test("an earlier instant replaces everything, and the present comes back with a 
   const picture = joined();
   const then = layout(1, ["b", "c"], [8, 9]);
   const agents = then.agents.map((agent, i) => ({ ...agent, last_round: i ? null : 900, disturbed: i === 0 }));
-  picture.showPast({ ...then, agents, at: 1000, samples: [[5, -5], [-2, -2]], state: [["ok", "error"], ["none", "none"]] });
+  picture.showPast(unpackPast(packed({ ...then, agents, at: 1000 }, bytes([5, -5, -2, -2], [1, 6, 0, 0]))));
   assert.deepEqual([...picture.rtt], [5, -5, -2, -2]);
   assert.deepEqual([...picture.state], [1, 6, 0, 0]);
   assert.deepEqual(picture.lastRound, [900_000, null]);

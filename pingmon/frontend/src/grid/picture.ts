@@ -1,7 +1,5 @@
 // The newest value and state of every pair, as the server sent it. Applies layouts and binary rows; knows no canvas, no socket.
 
-import { STATES } from "./states";
-
 export interface LayoutAgent {
   id: string;
   hostname: string;
@@ -33,12 +31,22 @@ export interface RowsMeta {
   rows: [agentIndex: number, lastRoundMs: number | null, disturbed?: boolean][];
 }
 
-/** the body of /api/v1/grid?at=; `at` and `last_round` are unix seconds, `samples` as `rtt` below */
+/** /api/v1/grid?at=, unpacked; `at` and `last_round` are unix seconds, `rtt` and `state` as in Picture */
 export interface PastPicture extends Layout {
   at: number;
   agents: (LayoutAgent & { last_round: number | null; disturbed: boolean })[];
-  samples: number[][];
-  state: string[][];
+  rtt: Int32Array<ArrayBuffer>;
+  state: Uint8Array<ArrayBuffer>;
+}
+
+/** Takes a packed picture apart (docs/wire.md): length of the head, head, values, states. */
+export function unpackPast(bytes: ArrayBuffer): PastPicture {
+  const view = new DataView(bytes);
+  const start = 4 + view.getUint32(0, true);
+  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, start - 4))) as Omit<PastPicture, "rtt" | "state">;
+  const rtt = new Int32Array(head.agents.length * head.targets.length);
+  for (let i = 0; i < rtt.length; i++) rtt[i] = view.getInt32(start + 4 * i, true);
+  return { ...head, rtt, state: new Uint8Array(bytes.slice(start + 4 * rtt.length)) };
 }
 
 /** a cell by where it stands in the layout */
@@ -102,8 +110,8 @@ export class Picture {
   showPast(past: PastPicture): void {
     this.setLayout(past);
     this.asOfMs = past.at * 1000;
-    this.rtt = Int32Array.from(past.samples.flat());
-    this.state = Uint8Array.from(past.state.flat(), (word) => STATES.findIndex((state) => state.word === word));
+    this.rtt = past.rtt;
+    this.state = past.state;
     this.lastRound = past.agents.map((agent) => (agent.last_round === null ? null : agent.last_round * 1000));
     this.disturbed.clear();
     for (const agent of past.agents) if (agent.disturbed) this.disturbed.add(agent.id);

@@ -1,9 +1,9 @@
 // Looking back: a slider over the time that single rounds are kept. Fetches the picture of an instant and hands it out;
 // null means: go on living. Knows no canvas and no socket.
-import { api } from "../api";
+import { packed } from "../api";
 import { must } from "../ui/dom";
 import { dateTime, duration } from "../ui/time";
-import type { PastPicture } from "./picture";
+import { type PastPicture, unpackPast } from "./picture";
 
 const PAUSE_MS = 150;
 
@@ -68,7 +68,7 @@ export class Scrubber {
     const request = new AbortController();
     this.request = request;
     try {
-      const past = await api<PastPicture>("GET", `/api/v1/grid?at=${at.toFixed(3)}`, undefined, request.signal);
+      const past = unpackPast(await packed(`/api/v1/grid?at=${at.toFixed(3)}`, request.signal));
       if (!request.signal.aborted) this.onPicture(past);
     } catch (error) {
       if (request.signal.aborted) return;
