@@ -137,6 +137,7 @@ class ServerCollector:
         yield _counter("storage_commits", "Group commits of samples.", counters.commits)
         yield _counter("storage_write_seconds", "Time spent in these commits.", counters.commit_seconds)
         yield _counter("storage_errors", "Commits of samples that failed.", counters.errors)
+        yield _counter("compacted_rounds", "Rounds put into compressed chunks.", self._services.compaction.rounds)
         yield _gauge("recent_results", "Samples of the last hour held in memory.", self._services.recent.samples)
 
     def _storage(self) -> Iterator[Metric]:

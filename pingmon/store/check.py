@@ -6,6 +6,7 @@ Raw sqlite3 on read-only connections, so a running server does not mind. Must no
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from .chunks import Chunk
 from .packing import checksum
+from .rolling import MINUTES, SHELF
+from .rollups import verify
 from .tiles import ChunkError
 
 DIRECTORY, SAMPLES = "pingmon.db", "samples.db"
@@ -79,6 +82,17 @@ def _look(samples: sqlite3.Connection, directory: sqlite3.Connection, found: Fin
         problems = [*_raw(samples, agent_no, widths, ids, found), *_chunks(samples, agent_no, widths, ids, found)]
         problems += _numbers(agent_no, ids, upto, names)
         found.problems += problems[: MAX_LINES - len(found.problems)]
+    found.problems += list(_rolled(samples))[: MAX_LINES - len(found.problems)]
+
+
+def _rolled(samples: sqlite3.Connection) -> Iterator[str]:
+    for table, what, slots in (("minute_rollups", "minutes", MINUTES), ("hour_rollups", "hours", 1)):
+        rows = samples.execute(f"SELECT agent_no, shelf, hour, data FROM {table}")  # noqa: S608 - our own names
+        for agent_no, shelf, hour, data in rows:
+            try:
+                verify(data, slots)
+            except (zlib.error, ValueError) as error:
+                yield f"{what} of agent {agent_no}, targets from id {shelf * SHELF}, hour {hour} are damaged: {error}"
 
 
 def _agents(samples: sqlite3.Connection, table: str) -> list[tuple[int]]:

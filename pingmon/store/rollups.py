@@ -191,6 +191,17 @@ def decode(blob: bytes, target_id: int, slots: int) -> dict[int, Cell]:
     return found
 
 
+def verify(blob: bytes, slots: int) -> None:
+    """Whether a blob is whole: zlib has a checksum of its own, and its parts must have the lengths they tell. Raises
+    zlib.error, ValueError."""
+    data = zlib.decompress(blob)
+    count = unpack(data[:4])[0] if len(data) >= 4 else -1
+    start = 4 + 4 * (count + NUMBERS * count * slots)
+    lengths = data[start : start + 2 * count * slots]
+    if count < 0 or len(lengths) != 2 * count * slots or len(data) - start - len(lengths) != sum(unpack(lengths, "H")):
+        raise ValueError(f"its {len(data)} bytes are not {count} targets of {slots}")
+
+
 def rollup(start_ms: int, c: Cell) -> Rollup:
     """A cell for the outside."""
     counts: dict[int, int] = {}

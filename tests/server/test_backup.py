@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def filled(services: Services, approve: Approve, clock: FakeClock) -> Services:
-    """One agent with two targets; three hours of rounds, of which two are chunks."""
+    """One agent with two targets; three hours of rounds, of which two are chunks, and worked into minutes and hours."""
     services.registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
     approve()
     clock.now_ms = clock.now_ms // HOUR_MS * HOUR_MS
@@ -47,6 +47,8 @@ def filled(services: Services, approve: Approve, clock: FakeClock) -> Services:
         [a_round(i + 1, clock.now_ms - 3 * HOUR_MS + 15_000 * i) for i in range(720)], {(1, "e"): 720}, clock.now_ms
     )
     compact_all(services.rounds, clock.now_ms - HOUR_MS)
+    for due in services.rounds.hours_due(clock.now_ms - HOUR_MS):
+        services.rounds.save_rolled(services.rounds.work_out(due, services.registry.columns(1)))
     return services
 
 
@@ -436,6 +438,17 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(filled: Services, fil
             "samples.db",
             "UPDATE rounds SET epoch_no = 9",
             "rounds of agent 1 belong to epoch number 9, which samples.db does not have",
+        ),
+        (
+            "samples.db",
+            "UPDATE minute_rollups SET data = zeroblob(length(data))",
+            "minutes of agent 1, targets from id 0, hour 499997 are damaged: Error -3 while decompressing data: "
+            "unknown compression method",
+        ),
+        (
+            "samples.db",
+            "UPDATE hour_rollups SET data = (SELECT data FROM minute_rollups LIMIT 1)",
+            "hours of agent 1, targets from id 0, hour 499997 are damaged: its 4494 bytes are not 2 targets of 1",
         ),
     ],
 )
