@@ -4,7 +4,7 @@
 # chance; write docs/faults.md), TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab picture test check bench-probe bench-accuracy bench-ingest bench-history faults format frontend lock dist clean
+.PHONY: help run lab picture test check bench-probe bench-accuracy bench-ingest bench-history faults format frontend lock dist audit clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -70,9 +70,14 @@ frontend: ## build the browser part into pingmon/static
 lock: ## compile requirements/*.txt anew from setup.cfg, with hashes
 	@sh .ci/lock.sh
 
-dist: ## wheel and source archive, with the browser part, in dist/
+dist: ## wheel and source archive, with the browser part and a bill of materials for each, in dist/
 	$(SETUP) python run frontend
 	@sh .ci/dist.sh
+	@sh .ci/supply.sh sbom
+
+audit: ## look all packages of the wheel up in the public vulnerability data
+	$(SETUP) python run frontend
+	@sh .ci/supply.sh audit
 
 clean: ## remove everything that was built here, but not the virtual environment
 	@rm -rf build dist pingmon.egg-info pingmon/static pingmon/frontend/node_modules .mypy_cache .ruff_cache .pytest_cache \

