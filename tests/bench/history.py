@@ -31,7 +31,7 @@ from .ingest import EPOCH, Reporter
 from .past import write_day
 from .peers import find
 from .prometheus import Prometheus
-from .ranges import BETWEEN_S, Question, figures, in_turn, same_day, ways_to
+from .ranges import BETWEEN_S, Question, figures, in_turn, same_day, server_cpu_ns, ways_to
 
 
 def prepared(server: Server, agents: int, targets: int, passphrase: list[str]) -> dict[int, int]:
@@ -175,8 +175,10 @@ class Store:
 def read(server: Server, peer: Prometheus | None, store: Store, reads_each: int, details: dict[str, Any]) -> None:
     """All that is read while agents report, and how long others wait for the server meanwhile."""
     with Pulse(server) as pulse, _services(server) as services:
+        before, began = server_cpu_ns(server), time.perf_counter_ns()
         wait_for(lambda: len(pulse.waits) > 40, "the server to come to rest")
         idle = max(pulse.waits)
+        cores = (server_cpu_ns(server) - before) / (time.perf_counter_ns() - began)
         for name, hours in (("pair-1h", 1), ("pair-24h", 23)):
             ways = ways_to(server, services.history, peer, hours)
             in_turn(ways, store.questions(services.history, hours, reads_each))
@@ -188,7 +190,7 @@ def read(server: Server, peer: Prometheus | None, store: Store, reads_each: int,
         waits = timed(lambda: session.json(f"/api/v1/grid?at=-{chance.randrange(5, 1430)}m"), max(1, reads_each // 10))
     keys = {"p50_ms": percentile(waits, 0.5), "p99_ms": percentile(waits, 0.99)}
     publish("grid-at", keys, details | {"ms": spread(waits)})
-    publish("hub", {"stall_max_ms": max(pulse.waits), "stall_idle_max_ms": idle}, details)
+    publish("hub", {"stall_max_ms": max(pulse.waits), "stall_idle_max_ms": idle, "idle_cores": cores}, details)
 
 
 def main() -> None:
@@ -197,7 +199,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a minute, with fewer agents and targets")
     parser.add_argument("--agents", type=int)
     parser.add_argument("--targets", type=int)
-    parser.add_argument("--reads", type=int, help="of each kind and way (200, --quick: 100); of the grid a tenth")
+    parser.add_argument("--reads", type=int, help="of each kind and way (200, --quick: 60); of the grid a tenth")
     parser.add_argument("--report", nargs=3, metavar=("DIRECTORY", "PORT", "PASSPHRASE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.report:
@@ -205,7 +207,7 @@ def main() -> None:
         return report(Server(Path(directory), int(port)), args.agents, args.targets, passphrase)
     agents, targets = (4, 100) if args.quick else (100, 1000)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        reads = args.reads or (100 if args.quick else 200)
+        reads = args.reads or (60 if args.quick else 200)
         return measure(Path(folder), args.agents or agents, args.targets or targets, reads)
 
 

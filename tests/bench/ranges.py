@@ -67,6 +67,7 @@ class Way:
     clock_ns: Callable[[], int]
     ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
+    body_bytes: int = 0  # of the last answer over HTTPS
 
     def take(self, question: Question) -> Any:
         """The answer; only asking is timed, up to its last byte."""
@@ -74,6 +75,7 @@ class Way:
         answer = self.ask(question)
         self.ms.append((time.perf_counter() - began) * 1000)
         self.cpu_ms.append((self.clock_ns() - before) / 1e6)
+        self.body_bytes = len(answer) if isinstance(answer, bytes) else 0
         time.sleep(BETWEEN_S)
         return answer
 
@@ -127,9 +129,13 @@ def _over_https(server: Server) -> Way:
     headers = {**dict(opener.addheaders), "Cookie": "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)}
     context = strict_context(server.ca_file)
     connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=context)
+    return Way(lambda question: _got(connection, question.ours, headers), lambda: server_cpu_ns(server))
+
+
+def server_cpu_ns(server: Server) -> int:
+    """Of a server that runs, so far."""
     assert server.child is not None
-    pid = server.child.process.pid
-    return Way(lambda question: _got(connection, question.ours, headers), lambda: cpu_ns(pid))
+    return cpu_ns(server.child.process.pid)
 
 
 def _of_prometheus(peer: Prometheus, function: str = "") -> Way:
@@ -182,5 +188,8 @@ def figures(ways: Mapping[str, Way]) -> tuple[dict[str, float], dict[str, Any]]:
         for which in ("p50", "p99", "cpu"):
             ours, theirs = keys[f"https_{which}_ms"], keys[f"{name}_{which}_ms"]
             keys[f"{which}_vs_{name}"] = ours / theirs
-    spreads = {name: {"ms": spread(way.ms), "cpu_ms": spread(way.cpu_ms)} for name, way in ways.items()}
+    spreads = {
+        name: {"ms": spread(way.ms), "cpu_ms": spread(way.cpu_ms), "body_bytes": way.body_bytes}
+        for name, way in ways.items()
+    }
     return keys, spreads
