@@ -52,8 +52,8 @@ bench-ingest: ## what a million samples cost the server, Prometheus and RRD file
 	@$(BIN)/python -m tests.bench.ingest $(if $(QUICK),--quick)
 	@exec $(BIN)/python -m tests.bench.store $(if $(QUICK),--quick)
 
-bench-history: ## how long it takes to read a day of 100 agents x 1,000 targets while they report (QUICK=1: of 4 x 100)
-	$(SETUP) python test
+bench-history: ## reading a day of 100 agents x 1,000 targets while they report, beside Prometheus (QUICK=1: of 4 x 100)
+	$(SETUP) python test peers
 	@exec $(BIN)/python -m tests.bench.history $(if $(QUICK),--quick)
 
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed

@@ -1,7 +1,7 @@
 """`make bench-history`: reading a day of many agents, while all of them go on reporting at full rate.
 
-Single pairs are read by a second program on the store, as `pingmon history` does; the whole grid at an instant over
-HTTPS from the server that takes the reports. Must not know: how rounds are packed.
+Single pairs are read by a second program on the store, as `pingmon history` does, and over HTTPS from the server that
+takes the reports, in turn with Prometheus; the whole grid at an instant over HTTPS. Must not know: how any store works.
 """
 
 from __future__ import annotations
@@ -15,19 +15,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pingmon import config as settings
 from pingmon.services.bundle import Services, open_services
+from pingmon.services.history import History
 from pingmon_agent.wire.contract import Handshake
 from tests.support.processes import Server, free_port, make_pki, wait_for, write_server
 
-from .facts import machine, percentile, publish, spread
+from .facts import machine, percentile, publish, spread, version_of
 from .feed import Feed
 from .ingest import EPOCH, Reporter
 from .past import write_day
-
-_BETWEEN_S = 0.02
+from .peers import find
+from .prometheus import Prometheus
+from .ranges import BETWEEN_S, Question, figures, in_turn, same_day, server_cpu_ns, ways_to
 
 
 def prepared(server: Server, agents: int, targets: int, passphrase: list[str]) -> dict[int, int]:
@@ -104,7 +108,7 @@ def timed(read: Callable[[], object], reads: int) -> list[float]:
         began = time.perf_counter()
         read()
         found.append((time.perf_counter() - began) * 1000)
-        time.sleep(_BETWEEN_S)
+        time.sleep(BETWEEN_S)
     return found
 
 
@@ -121,8 +125,10 @@ class Pulse:
         while not self._stop.wait(0.05):
             self.waits += timed(lambda: self._visitor.is_up("/-/healthy"), 1)
 
-    def stop(self) -> None:
-        """No more."""
+    def __enter__(self) -> Pulse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 
@@ -138,34 +144,53 @@ def measure(folder: Path, agents: int, targets: int, reads_each: int) -> None:
     made_s = write_day(folder / "data" / "samples.db", numbers, targets, now)
     size = (folder / "data" / "samples.db").stat().st_size
     print(f"a day of {agents} x {targets}: {size / 2**20:,.0f} MiB, made in {made_s:.0f} s", flush=True)
-    server.start()
-    chance = random.Random(1)
-    session = server.session()
-    with reporting(server, agents, targets, passphrase[0]), _services(server) as services:
-        pulse = Pulse(server)
+    details = {"machine": machine(), "agents": agents, "targets": targets, "made_s": made_s, "mib": size / 2**20}
+    if program := find("prometheus"):
+        details["prometheus"] = {"version": version_of(program, "--version"), "series": targets}
+    with same_day(folder / "prometheus", targets, now) as peer:
+        server.start()
+        with reporting(server, agents, targets, passphrase[0]):
+            read(server, peer, Store(agents, targets, now), reads_each, details)
+        server.stop()
+
+
+@dataclass(frozen=True)
+class Store:
+    """What was made: names of agents and targets count from 0, the day ends at `now_ms`."""
+
+    agents: int
+    targets: int
+    now_ms: int
+
+    def questions(self, history: History, hours: int, count: int) -> Iterator[Question]:
+        """Whole steps, lest the first and the last hold other samples here and there; no more than 23 h."""
+        chance, end = random.Random(hours), self.now_ms - self.now_ms % 120_000
+        for _ in range(count):
+            agent, target = f"probe-{chance.randrange(self.agents)}", f"target-{chance.randrange(self.targets)}"
+            begin = end - chance.randrange(hours, 24) * 3_600_000
+            span = history.span(str(begin / 1000), str(begin / 1000 + hours * 3600), None)
+            yield Question(agent, target, span)
+
+
+def read(server: Server, peer: Prometheus | None, store: Store, reads_each: int, details: dict[str, Any]) -> None:
+    """All that is read while agents report, and how long others wait for the server meanwhile."""
+    with Pulse(server) as pulse, _services(server) as services:
+        before, began = server_cpu_ns(server), time.perf_counter_ns()
         wait_for(lambda: len(pulse.waits) > 40, "the server to come to rest")
         idle = max(pulse.waits)
-
-        def pair(hours: int) -> object:
-            agent, target = f"probe-{chance.randrange(agents)}", f"target-{chance.randrange(targets)}"
-            begin = now - chance.randrange(1, 25 - hours) * 3_600_000 - 3_600_000 * (hours - 1)
-            span = services.history.span(str(begin / 1000), str(begin / 1000 + hours * 3600), None)
-            return services.history.series(agent, target, span)
-
-        def grid() -> object:
-            return session.json(f"/api/v1/grid?at=-{chance.randrange(5, 1430)}m")
-
-        reads = {
-            "pair-1h": timed(lambda: pair(1), reads_each), "pair-24h": timed(lambda: pair(23), reads_each),
-            "grid-at": timed(grid, reads_each // 10),
-        }  # fmt: skip
-        pulse.stop()
-    server.stop()
-    details = {"machine": machine(), "agents": agents, "targets": targets, "made_s": made_s, "mib": size / 2**20}
-    for name, waits in reads.items():
-        keys = {"p50_ms": percentile(waits, 0.5), "p99_ms": percentile(waits, 0.99)}
-        publish(name, keys, details | {"ms": spread(waits)})
-    publish("hub", {"stall_max_ms": max(pulse.waits), "stall_idle_max_ms": idle}, details)
+        cores = (server_cpu_ns(server) - before) / (time.perf_counter_ns() - began)
+        for name, hours in (("pair-1h", 1), ("pair-24h", 23)):
+            ways = ways_to(server, services.history, peer, hours)
+            in_turn(ways, store.questions(services.history, hours, reads_each))
+            keys, spreads = figures(ways)
+            for way, found in spreads.items():
+                print(f"{name} {way}: {found}", flush=True)
+            publish(name, keys, details | {"spreads": spreads})
+        chance, session = random.Random(1), server.session()
+        waits = timed(lambda: session.json(f"/api/v1/grid?at=-{chance.randrange(5, 1430)}m"), max(1, reads_each // 10))
+    keys = {"p50_ms": percentile(waits, 0.5), "p99_ms": percentile(waits, 0.99)}
+    publish("grid-at", keys, details | {"ms": spread(waits)})
+    publish("hub", {"stall_max_ms": max(pulse.waits), "stall_idle_max_ms": idle, "idle_cores": cores}, details)
 
 
 def main() -> None:
@@ -174,7 +199,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a minute, with fewer agents and targets")
     parser.add_argument("--agents", type=int)
     parser.add_argument("--targets", type=int)
-    parser.add_argument("--reads", type=int, default=200, help="of each kind; of the grid a tenth")
+    parser.add_argument("--reads", type=int, help="of each kind and way (200, --quick: 60); of the grid a tenth")
     parser.add_argument("--report", nargs=3, metavar=("DIRECTORY", "PORT", "PASSPHRASE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.report:
@@ -182,7 +207,8 @@ def main() -> None:
         return report(Server(Path(directory), int(port)), args.agents, args.targets, passphrase)
     agents, targets = (4, 100) if args.quick else (100, 1000)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        return measure(Path(folder), args.agents or agents, args.targets or targets, args.reads)
+        reads = args.reads or (60 if args.quick else 200)
+        return measure(Path(folder), args.agents or agents, args.targets or targets, reads)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from array import array
+from collections.abc import Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 from pingmon.store import chunks
@@ -39,23 +41,32 @@ def write_day(file: Path, agents: dict[int, int], targets: int, now_ms: int) -> 
     return time.monotonic() - began
 
 
-def _write_one(store: SqliteRounds, agent: tuple[int, int], targets: int, now_ms: int) -> None:
+def day(targets: int, now_ms: int) -> Iterator[tuple[int, array[int]]]:
+    """When each round of the day up to `now_ms` started (unix ms), and its samples; oldest first."""
     feed = Feed(1, targets, _KINDS, now_ms)
     kinds = [feed.column(0, kind) for kind in range(_KINDS)]
-    for start in range(0, ROUNDS, 720):
-        rounds = [_round(number, agent, kinds[number % _KINDS], now_ms) for number in range(start, start + 720)]
-        store.write(rounds, {(agent[0], _EPOCH): start + 720}, now_ms)
-    for part in store.compactable((now_ms - 3_600_000) // 3_600_000 * 3_600_000):
-        while store.compact(part):
+    for number in range(ROUNDS):
+        kind = kinds[number % _KINDS]
+        shifted = array("i", [us + (number * 7 + i) % 13 if us >= 0 else us for i, us in enumerate(kind)])
+        yield now_ms - (ROUNDS - number) * INTERVAL_MS, shifted
+
+
+def _write_one(store: SqliteRounds, agent: tuple[int, int], targets: int, now_ms: int) -> None:
+    rounds = enumerate(day(targets, now_ms))
+    while part := list(islice(rounds, 720)):
+        store.write(
+            [_round(number, agent, at_ms, samples) for number, (at_ms, samples) in part],
+            {(agent[0], _EPOCH): part[-1][0] + 1}, now_ms,
+        )  # fmt: skip
+    for due in store.compactable((now_ms - 3_600_000) // 3_600_000 * 3_600_000):
+        while store.compact(due):
             pass
 
 
-def _round(number: int, agent: tuple[int, int], kind: array[int], now_ms: int) -> StoredRound:
-    at = now_ms - (ROUNDS - number) * INTERVAL_MS
-    shifted = array("i", [us + (number * 7 + i) % 13 if us >= 0 else us for i, us in enumerate(kind)])
+def _round(number: int, agent: tuple[int, int], at_ms: int, samples: array[int]) -> StoredRound:
     return StoredRound(
-        agent_no=agent[0], epoch=_EPOCH, seq=number + 1, started_ms=at, revision=agent[1], flags=0,
-        received_ms=at + 300, samples=shifted,
+        agent_no=agent[0], epoch=_EPOCH, seq=number + 1, started_ms=at_ms, revision=agent[1], flags=0,
+        received_ms=at_ms + 300, samples=samples,
     )  # fmt: skip
 
 

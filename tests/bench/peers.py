@@ -57,6 +57,24 @@ def running(world: World, command: list[str], **options: Any) -> Iterator[subpro
         end(child)
 
 
+def environment() -> dict[str, str]:
+    """For programs that were fetched: where the libraries are that were fetched with them."""
+    libraries = ":".join(str(path) for path in sorted(FETCHED.glob("usr/lib/*-linux-gnu*")))
+    return {"LD_LIBRARY_PATH": libraries, "PATH": "/usr/bin:/bin"}
+
+
+@contextmanager
+def spawned(command: list[str], log: Path, folder: Path) -> Iterator[subprocess.Popen[Any]]:
+    """A store that runs in no namespace, its output in `log`; ended by SIGTERM, and waited for."""
+    with log.open("w") as file:
+        child = subprocess.Popen(command, stdout=file, stderr=file, cwd=folder, env=environment())
+    try:
+        yield child
+    finally:
+        child.terminate()
+        child.wait(60)
+
+
 def fping_paced(world: World, folder: Path, addresses: list[str], rounds: int) -> Measured:
     """fping with its sends spread over the same window as the agent's."""
     return _fping(world, folder, addresses, rounds, WINDOW_S * 1000 / len(addresses), _PACED_PERIOD_S)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from . import peers
 from .facts import OUT
 from .peers import find
+from .ranges import Way, figures, same_day
 from .responder import reply
 from .world import ROOT
 
@@ -84,13 +88,39 @@ def test_bench_store_in_small() -> None:
 
 @pytest.mark.e2e
 def test_bench_history_in_small() -> None:
-    """A day of two agents can be read while they report, and the server goes on answering."""
+    """A day of two agents can be read while they report, the server goes on answering, and Prometheus, which has the
+    same samples (the bench itself compares every answer), stands beside it."""
     lines = run("history", "--agents", "2", "--targets", "20", "--reads", "20")
 
     assert lines.keys() == {"pair-1h", "pair-24h", "grid-at", "hub"}
     for name in ("pair-1h", "pair-24h", "grid-at"):
         assert 0 < lines[name]["p50_ms"] <= lines[name]["p99_ms"] < 5_000
     assert 0 < lines["hub"]["stall_max_ms"] < 5_000
+    for name in ("pair-1h", "pair-24h"):
+        found = lines[name]
+        assert 0 < found["https_cpu_ms"] < found["https_p99_ms"] < 5_000
+        assert ("p50_vs_prometheus" in found) == ("p99_vs_prometheus" in found) == (find("prometheus") is not None)
+        if find("prometheus"):
+            assert found["p50_vs_prometheus"] == pytest.approx(
+                found["https_p50_ms"] / found["prometheus_p50_ms"], rel=0.01
+            )
+        assert json.loads((OUT / f"{name}.json").read_text())["result"] == found
+
+
+def test_bench_history_without_prometheus_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is compared then, and nothing else is missing from the figures."""
+    monkeypatch.setattr(peers, "FETCHED", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    with same_day(tmp_path / "prometheus", 1, 0) as peer:
+        assert peer is None
+    asked = Way(lambda _: b"", time.thread_time_ns, ms=[2.0], cpu_ms=[1.0])
+
+    keys, _ = figures({"direct": asked, "https": asked})
+
+    assert "note: no figures for prometheus: prometheus is missing; run" in capsys.readouterr().out
+    assert keys.keys() == {"p50_ms", "p99_ms", "cpu_ms", "https_p50_ms", "https_p99_ms", "https_cpu_ms"}
 
 
 def test_the_responder_answers_as_a_host_would() -> None:
