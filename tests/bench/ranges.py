@@ -123,13 +123,18 @@ def _direct(history: History) -> Way:
 
 def _over_https(server: Server) -> Way:
     """From our server, whose time includes what else it does meanwhile."""
-    session = server.session()
-    opener: Any = session.opener
+    fetch = kept_open(server)
+    return Way(lambda question: fetch(question.ours, "application/json"), lambda: server_cpu_ns(server))
+
+
+def kept_open(server: Server) -> Callable[[str, str], bytes]:
+    """A browser's connection: gets a path, accepting that kind of answer."""
+    opener: Any = server.session().opener
     (jar,) = (handler.cookiejar for handler in opener.handlers if isinstance(handler, HTTPCookieProcessor))
     headers = {**dict(opener.addheaders), "Cookie": "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)}
     context = strict_context(server.ca_file)
     connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=context)
-    return Way(lambda question: _got(connection, question.ours, headers), lambda: server_cpu_ns(server))
+    return lambda path, accept: _got(connection, path, headers | {"Accept": accept})
 
 
 def server_cpu_ns(server: Server) -> int:

@@ -6,8 +6,10 @@ Must not know: the other adapters (sockets, metrics, jobs) and how the server is
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from flask import Flask
+from flask.json.provider import DefaultJSONProvider
 
 from pingmon.services.bundle import Services
 
@@ -25,6 +27,7 @@ def install(app: Flask, services: Services, signed_out: Callable[[int], None]) -
     """
     app.extensions["pingmon"] = services
     app.config["MAX_CONTENT_LENGTH"] = api.MAX_BODY_BYTES
+    cast(DefaultJSONProvider, app.json).sort_keys = False  # a sixth of the time of a long history
     errors.install(app)
     access.install(app)  # first: who may not come in at all is told so before anything else is checked
     accounts.install(app, services, signed_out)
