@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from operator import sub
 from typing import NamedTuple
 
-from .packing import checksum, interleaved, pack, unpack
+from .lifting import CODES, MAX, lift, lower
+from .packing import checksum, interleaved, pack, unpack, woven
 
 TILE_COLUMNS, TILE_ROUNDS = 32, 18
-# Codes -8 to -1 become 0 to 7, the smallest RTT of a column becomes 8.
-CODES = 8
 _HEAD = 5
-_MAX = 2**31 - 1
 _RAW_DEFLATE = -9  # no header, and the smallest window, for runs look no further back than a byte
-_SIGNS = bytes(128) + b"\1" * 128  # by the most significant byte
 
 
 class Row(NamedTuple):
@@ -41,8 +38,8 @@ class Row(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """The columns of a chunk's row. `ends`: where each tile ends in `data`, group by group of targets; `crc`: CRC-32 of
-    the four blobs, for reading checks only what it needs."""
+    """The columns of a chunk's row. `ends`: where each tile ends in `data`, group by group of targets, then the CRC-32
+    of each, then that of all else there is to know, for a read checks what it uses; `crc`: of the four blobs."""
 
     first_ms: int
     last_ms: int
@@ -65,10 +62,11 @@ def encode(rows: Sequence[Row]) -> Encoded:
     tiles: list[bytes] = []
     for first in range(0, width, TILE_COLUMNS):
         columns = [flat[column::width] for column in range(first, min(first + TILE_COLUMNS, width))]
-        lifted = [_lift(column, bases) for column in columns]
+        lifted = [lift(column, bases) for column in columns]
         tiles += [_tile(lifted, start) for start in range(0, len(rows), TILE_ROUNDS)]
-    heads, data = _pack_heads(rows), b"".join(tiles)
-    packed, ends = pack(array("i", bases)), pack(array("I", accumulate(map(len, tiles))))
+    heads, data, packed = _pack_heads(rows), b"".join(tiles), pack(array("i", bases))
+    ends = pack(array("I", [*accumulate(map(len, tiles)), *map(checksum, tiles)]))
+    ends += pack(array("I", [_frame_crc((len(rows), width, TILE_COLUMNS, TILE_ROUNDS), heads, packed, ends)]))
     return Encoded(
         first_ms=min(row.started_ms for row in rows),
         last_ms=max(row.started_ms for row in rows),
@@ -84,48 +82,8 @@ def encode(rows: Sequence[Row]) -> Encoded:
     )
 
 
-def _lift(column: array[int], bases: list[int]) -> bytes:
-    """A column as packed uint32 above its base, which is appended to `bases`."""
-    codes = [(i, column[i]) for i in _negative(pack(column))]
-    for i, _ in codes:
-        column[i] = _MAX
-    if any(value < -CODES for _, value in codes):
-        # No outcome code is this low, but a chunk alters nothing: such a column has no place for codes.
-        base = min(value for _, value in codes)
-        for i, value in codes:
-            column[i] = value
-    else:
-        base = min(column) - CODES if len(codes) < len(column) else -CODES
-        for i, value in codes:
-            column[i] = base + value + CODES
-    bases.append(base)
-    return _less(pack(column), base)
-
-
-def _negative(column: bytes) -> Iterator[int]:
-    """Where negative numbers stand."""
-    signs = column[3::4].translate(_SIGNS)
-    at = signs.find(1)
-    while at >= 0:
-        yield at
-        at = signs.find(1, at + 1)
-
-
-def _less(column: bytes, base: int) -> bytes:
-    """`base` taken from every number at once: the column as one number of many digits; no digit may fall below 0."""
-    ones = int.from_bytes(b"\1\0\0\0" * (len(column) // 4), "little")
-    if base < 0:
-        # Signed numbers would borrow from their neighbours: first all of them up by 2**31, then one bit turned back.
-        column = (int.from_bytes(column, "little") ^ (ones << 31)).to_bytes(len(column), "little")
-        base += _MAX + 1
-    return (int.from_bytes(column, "little") - base * ones).to_bytes(len(column), "little")
-
-
-def _lower(values: array[int], base: int) -> list[int]:
-    """The opposite of `_lift`."""
-    if base < -CODES:
-        return [value + base for value in values]
-    return [value + base if value >= CODES else value - CODES for value in values]
+def _frame_crc(sizes: Sequence[int], *blobs: bytes) -> int:
+    return checksum(pack(array("q", sizes)), *blobs)
 
 
 def _tile(lifted: Sequence[bytes], start: int) -> bytes:
@@ -146,7 +104,7 @@ def _pack_heads(rows: Sequence[Row]) -> bytes:
     columns = list(zip(*rows, strict=True))[:_HEAD]
     firsts = pack(array("q", [column[0] for column in columns]))
     steps = [step for column in columns for step in map(sub, column[1:], column)]
-    small = all(-_MAX <= step <= _MAX for step in (min(steps, default=0), max(steps, default=0)))
+    small = all(-MAX <= step <= MAX for step in (min(steps, default=0), max(steps, default=0)))
     numbers = array("i" if small else "q", steps)
     data, size = pack(numbers), numbers.itemsize
     return zlib.compress(firsts + b"".join(data[weight::size] for weight in range(size)), 9)
@@ -180,21 +138,22 @@ class Chunk:
 
     @cached_property
     def _steps(self) -> tuple[array[int], array[int]]:
+        _ = self._frame  # raises where it is damaged
         data = _inflate(self.heads, zlib.MAX_WBITS, 8 * _HEAD * self.rounds)
         count = _HEAD * (self.rounds - 1)
         planes = data[8 * _HEAD :]
         size = len(planes) // count if count else 4
         if len(planes) != size * count or size not in (4, 8):
             raise ChunkError(f"its head of {len(data)} bytes does not tell {self.rounds} rounds")
-        woven = interleaved([planes[i * count : (i + 1) * count] for i in range(size)], count)
-        return unpack(data[: 8 * _HEAD], "q"), unpack(woven, "i" if size == 4 else "q")
+        numbers = interleaved([planes[i * count : (i + 1) * count] for i in range(size)], count)
+        return unpack(data[: 8 * _HEAD], "q"), unpack(numbers, "i" if size == 4 else "q")
 
     def column(self, position: int, first: int, last: int) -> list[int]:
         """The samples of one target in the rounds from `first` to before `last`."""
         group, inner = divmod(position, self.tile_columns)
         begin, end = first // self.tile_rounds, -(-last // self.tile_rounds)
         values, offset = _column(self._tiles(group, begin, end), inner), begin * self.tile_rounds
-        return _lower(values[first - offset : last - offset], self._bases[position])
+        return lower(values[first - offset : last - offset], self._bases[position])
 
     def _few_rows(self, first: int, last: int) -> list[array[int]]:
         """The same, cut out round by round: quicker than column by column where rounds are few and targets many."""
@@ -208,14 +167,14 @@ class Chunk:
             for planes, size, height in (stack[tile] for stack in tiles):
                 span = bytes(size // height)
                 cuts.append([planes[low + inner : low + size : height] or span for low in range(0, 4 * size, size)])
-            found.append(self._raised(_woven(cuts)))
+            found.append(self._raised(woven(cuts)))
         return found
 
     def _raised(self, values: array[int]) -> array[int]:
         """A round's numbers, each on the base of its column."""
         bases = self._bases
         if min(bases) < -CODES:
-            return array("i", [_lower(array("I", [v]), b)[0] for v, b in zip(values, bases, strict=True)])
+            return array("i", [lower(array("I", [v]), b)[0] for v, b in zip(values, bases, strict=True)])
         return array("i", [v + b if v >= CODES else v - CODES for v, b in zip(values, bases, strict=True)])
 
     def verify(self) -> None:
@@ -236,7 +195,7 @@ class Chunk:
             tiles = self._tiles(start // self.tile_columns, begin, end)
             for position in range(start, min(start + self.tile_columns, width)):
                 values = _column(tiles, position - start)[low:high]
-                flat[position::width] = array("i", _lower(values, self._bases[position]))
+                flat[position::width] = array("i", lower(values, self._bases[position]))
         return [flat[at : at + width] for at in range(0, len(flat), width)]
 
     @cached_property
@@ -246,8 +205,30 @@ class Chunk:
     @cached_property
     def _bounds(self) -> array[int]:
         """Where each tile begins, and the end of the last one."""
-        tiles = -(-self.width // self.tile_columns) * self._stack
-        return self._all(unpack(bytes(4) + self.ends, "I"), tiles + 1, "bounds of tiles")
+        tiles = self._tile_count
+        return self._all(unpack(bytes(4) + self._frame[: 4 * tiles], "I"), tiles + 1, "bounds of tiles")
+
+    @cached_property
+    def _sums(self) -> array[int] | None:
+        """The checksum of each tile; None in a chunk of before there were any."""
+        sums = unpack(self._frame[4 * self._tile_count :], "I")
+        return self._all(sums, self._tile_count, "checksums of tiles") if sums else None
+
+    @cached_property
+    def _frame(self) -> bytes:
+        """`ends` without its last number, which vouches for all but the tiles."""
+        sizes, frame = (self.rounds, self.width, self.tile_columns, self.tile_rounds), self.ends[:-4]
+        if min(sizes) < 1:
+            raise ChunkError(f"it has {self.rounds} rounds of {self.width} samples")
+        if len(self.ends) == 4 * self._tile_count:
+            return self.ends
+        if pack(array("I", [_frame_crc(sizes, self.heads, self.bases, frame)])) != self.ends[-4:]:
+            raise ChunkError("the checksum of its frame does not fit")
+        return frame
+
+    @property
+    def _tile_count(self) -> int:
+        return -(-self.width // self.tile_columns) * self._stack
 
     @staticmethod
     def _all(numbers: array[int], count: int, what: str) -> array[int]:
@@ -263,14 +244,16 @@ class Chunk:
     def _tiles(self, group: int, begin: int, end: int) -> list[Tile]:
         """(byte planes, samples, rounds) of some tiles of one group, which lie side by side."""
         at = group * self._stack + begin
-        bounds = self._bounds[at : at + end - begin + 1]
+        bounds, sums = self._bounds[at : at + end - begin + 1], self._sums
         data, start = self.fetch(bounds[0], bounds[-1]), bounds[0]
         span = min(self.tile_columns, self.width - group * self.tile_columns)
         tiles = []
         for index, (low, high) in enumerate(pairwise(bounds), begin):
             height = min(self.tile_rounds, self.rounds - index * self.tile_rounds)
-            size = span * height
-            planes = _inflate(data[low - start : high - start], _RAW_DEFLATE, 4 * size)
+            size, packed = span * height, data[low - start : high - start]
+            if sums is not None and checksum(packed) != sums[group * self._stack + index]:
+                raise ChunkError(f"the checksum of tile {at + index - begin} does not fit")
+            planes = _inflate(packed, _RAW_DEFLATE, 4 * size)
             if len(planes) % size or not size <= len(planes) <= 4 * size:
                 raise ChunkError(f"a tile of {size} samples has {len(planes)} bytes of planes")
             tiles.append((planes, size, height))
@@ -283,7 +266,7 @@ def _column(tiles: Sequence[Tile], inner: int) -> array[int]:
     for planes, size, height in tiles:
         at = inner * height
         cuts.append([planes[low + at : low + at + height] or bytes(height) for low in range(0, 4 * size, size)])
-    return _woven(cuts)
+    return woven(cuts)
 
 
 def _inflate(data: bytes, bits: int, size: int) -> bytes:
@@ -291,9 +274,3 @@ def _inflate(data: bytes, bits: int, size: int) -> bytes:
         return zlib.decompress(data, bits, size)
     except zlib.error as error:
         raise ChunkError(f"it does not inflate ({error})") from error
-
-
-def _woven(cuts: Sequence[Sequence[bytes]]) -> array[int]:
-    """Numbers whose bytes of each weight lie in pieces: one list of four pieces after the other."""
-    planes = [b"".join(pieces) for pieces in zip(*cuts, strict=True)]
-    return unpack(interleaved(planes, len(planes[0])) if planes else b"", "I")

@@ -43,3 +43,9 @@ def checksum(*blobs: bytes) -> int:
     for blob in blobs:
         crc = zlib.crc32(blob, crc)
     return crc
+
+
+def woven(cuts: Sequence[Sequence[bytes]]) -> array[int]:
+    """Numbers whose bytes of each weight lie in pieces: one list of four pieces after the other."""
+    planes = [b"".join(pieces) for pieces in zip(*cuts, strict=True)]
+    return unpack(interleaved(planes, len(planes[0])) if planes else b"", "I")
