@@ -191,7 +191,6 @@ FAULT = Fault(
         "block-crc": "an agent takes blocks of its ring by their length, whatever their CRC",
         "next-block": "an agent reads no further than the first damaged block of a file",
         "tile-crc": "the server reads chunks whatever their checksums",
-        "looked-through": "the server does not look through pingmon.db at its start",
         **AFTER_ACK,
     },
     short="identity keys do not exist yet; samples in raw rows of samples.db, those of the last hour or two, have no "

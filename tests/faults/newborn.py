@@ -38,14 +38,11 @@ def _live(said: str, words: Sequence[str]) -> int:
 
 
 def _weaken(guard: str) -> None:
-    from pingmon import app
     from pingmon.store.chunks import Chunk
 
     if guard == "tile-crc":
         vars(Chunk)["_frame"].func = lambda chunk: chunk.ends[:-4]
         vars(Chunk)["_sums"].func = lambda _: None
-    if guard == "looked-through":
-        app.refuse_damage = lambda _: None
 
 
 def main() -> None:

@@ -10,11 +10,12 @@ import io
 import json
 import random
 import shutil
+import sqlite3
 import traceback
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,14 +171,37 @@ def rotten_databases(run: Run, found: Findings) -> None:
             hit = rotten.damaged(name, rng)
             run.journal.note(f"database {number}, {name}: {hit}")
             exposed = rotten.exposed(hit) if name == "samples.db" else set()
+            unsound = name == "pingmon.db" and _unsound(rotten.server.data / name)
+            code, said = _checked(run_pingmon, ["db", "check", "--config", str(rotten.server.config)])
+            tally["check_found"] += code == 1
+            found.require(code in (0, 1), f"`pingmon db check` after {name}, {hit}: {said[-600:]!r}")
+            refusals = tally["refusals"]
             _start_on(rotten, exposed, tally, found, f"{name}, {hit}")
+            refused = tally["refusals"] > refusals
+            found.require(refused or not unsound, f"the server started on an unsound directory ({name}, {hit})")
     finally:
         rotten.close()
-    for word in ("starts", "refusals", "questions_refused", "raw_rounds_hit", "starts_with_altered_raw"):
-        found.figures[f"db_{word}"] = tally[word]
+    for word in (
+        "starts",
+        "refusals",
+        "questions_refused",
+        "raw_rounds_hit",
+        "starts_with_altered_raw",
+        "db_check_found",
+    ):
+        found.figures[f"db_{word.removeprefix('db_')}"] = tally[word]
     found.require(
         run.quick or tally["starts"] > 0 < tally["refusals"], "the damage was all of one kind, so it proved little"
     )
+
+
+def _unsound(database: Path) -> bool:
+    """Whether SQLite complains of a file; looking at it changes nothing."""
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro&immutable=1", uri=True)) as db:
+            return bool(db.execute("PRAGMA integrity_check").fetchone()[0] != "ok")
+    except sqlite3.DatabaseError:
+        return True
 
 
 def _start_on(rotten: Rotten, exposed: set[tuple[str, int]], tally: Counter[str], found: Findings, damage: str) -> None:
@@ -214,7 +238,7 @@ def rotten_settings(run: Run, found: Findings) -> None:
         file.write_bytes(whole[file])
         hit = hurt(file, rng)
         run.journal.note(f"settings {number}, {file.name}: {hit}")
-        code, said = _checked(checks[file], file)
+        code, said = _checked(checks[file], ["config", "check", "--config", str(file)])
         tally["settings"] += 1
         tally["settings_refused" if code else "settings_still_valid"] += 1
         good = code == 0 or (code == EX_CONFIG and said.count("\n") == 1 and len(said) > 20)
@@ -223,11 +247,11 @@ def rotten_settings(run: Run, found: Findings) -> None:
     found.require(tally["settings_refused"] > 0, "no damage to settings was refused")
 
 
-def _checked(command: Callable[[Sequence[str]], int], file: Path) -> tuple[int | str, str]:
-    """Exit code of `config check` and what it complained of; instead of a code the end of a traceback."""
+def _checked(command: Callable[[Sequence[str]], int], words: list[str]) -> tuple[int | str, str]:
+    """Exit code of a command and what it complained of; instead of a code the end of a traceback."""
     complained = io.StringIO()
     with redirect_stdout(io.StringIO()), redirect_stderr(complained):
         try:
-            return command(["config", "check", "--config", str(file)]), complained.getvalue()
+            return command(words), complained.getvalue()
         except Exception:  # noqa: BLE001 - a traceback is just what must not come
             return "a traceback", traceback.format_exc()
