@@ -187,9 +187,9 @@ def rotten_databases(run: Run, found: Findings) -> None:
         "questions_refused",
         "raw_rounds_hit",
         "starts_with_altered_raw",
-        "db_check_found",
+        "check_found",
     ):
-        found.figures[f"db_{word.removeprefix('db_')}"] = tally[word]
+        found.figures[f"db_{word}"] = tally[word]
     found.require(
         run.quick or tally["starts"] > 0 < tally["refusals"], "the damage was all of one kind, so it proved little"
     )
