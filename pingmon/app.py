@@ -28,6 +28,7 @@ from .config import Config
 from .services.bundle import Services, open_services
 from .services.clock import Clock
 from .services.passphrases import secret_file
+from .store.check import refuse_damage
 from .store.lock import held
 
 log = logging.getLogger("pingmon")
@@ -141,12 +142,13 @@ def create_app(config: Config, clock: Clock | None = None) -> Application:
 
 
 def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT. Raises TlsError, SchemaError, PepperError, LockError, OSError."""
+    """Run until SIGTERM or SIGINT. Raises TlsError, LockError, DamageError and what `open_services` does."""
     certificate, key = Path(config.tls.certificate), Path(config.tls.key)
     chain = tls.check_pair(certificate, key)
     context = tls.server_context(certificate, key, config.tls.minimum_version)
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with held(config.data_dir):
+        refuse_damage(config.data_dir)
         _serve(config, context, chain.not_after)
 
 

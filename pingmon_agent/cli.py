@@ -47,11 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(args)
     except (ConfigError, PolicyError) as err:
-        print(f"pingmon-agent: {err}", file=sys.stderr)
+        _failed(str(err))
         return EXIT_CONFIG
     except (BusyError, NoPermissionError, tls.ConnectError) as err:
-        print(f"pingmon-agent: {err}", file=sys.stderr)
-        return EXIT_FAILED
+        return _failed(str(err))
     except KeyboardInterrupt:
         return EXIT_FAILED
 
@@ -167,7 +166,9 @@ def _ask(address: tuple[str, int]) -> dict[str, object]:
 
 
 def _failed(sentence: str) -> int:
-    print(f"pingmon-agent: {sentence}", file=sys.stderr)
+    # A path from a damaged file may hold a line break: one sentence stays one line.
+    shown = "".join(c if c.isprintable() else "?" for c in sentence)
+    print(f"pingmon-agent: {shown}", file=sys.stderr)
     return EXIT_FAILED
 
 

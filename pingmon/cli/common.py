@@ -16,6 +16,8 @@ from typing import Any
 from pingmon import config as settings
 from pingmon.services.bundle import Services, open_services
 from pingmon.services.passphrases import PepperError
+from pingmon.store.check import MEND, SAMPLES
+from pingmon.store.rounds import StoreError
 from pingmon.store.schema import SchemaError
 
 Columns = Sequence[tuple[str, str]]
@@ -56,6 +58,8 @@ def services_of(args: argparse.Namespace, create: bool = False) -> Iterator[Serv
         services = open_services(config)
     except (SchemaError, PepperError) as error:
         raise CommandError(str(error)) from error
+    except StoreError as error:
+        raise CommandError(f"{config.data_dir / SAMPLES} cannot be read ({error}); {MEND}") from error
     except OSError as error:
         raise CommandError(
             f"{config.data_dir} cannot be used ({error.strerror}); run this as the user the server runs as"

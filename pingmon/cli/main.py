@@ -52,5 +52,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"pingmon: {message}\n")
+    # A path from a damaged file may hold a line break: one sentence stays one line.
+    shown = "".join(c if c.isprintable() else "?" for c in message)
+    sys.stderr.write(f"pingmon: {shown}\n")
     return code

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from pingmon import config as settings
 from pingmon.services.passphrases import PepperError
+from pingmon.store.check import MEND, SAMPLES, DamageError
 from pingmon.store.lock import LockError
+from pingmon.store.rounds import StoreError
 from pingmon.store.schema import SchemaError
 from pingmon.tls import TlsError
 
@@ -38,8 +40,10 @@ def _serve(args: argparse.Namespace) -> int:
         serve(config)
     except TlsError as error:
         raise CommandError(str(error), EX_CONFIG) from error
-    except (SchemaError, PepperError, LockError) as error:
+    except (SchemaError, PepperError, LockError, DamageError) as error:
         raise CommandError(str(error)) from error
+    except StoreError as error:
+        raise CommandError(f"{config.data_dir / SAMPLES} cannot be read ({error}); {MEND}") from error
     except OSError as error:
         raise CommandError(_sentence(error, config)) from error
     return 0

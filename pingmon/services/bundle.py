@@ -95,7 +95,7 @@ def remember(recent: Recent, clocks: Clocks) -> Callable[[StoredRound, tuple[int
 def open_services(config: Config, clock: Clock | None = None) -> Services:
     """Open (and if need be make) the databases under `data_dir`.
 
-    Raises OSError, SchemaError, PepperError with a reason.
+    Raises OSError, SchemaError, PepperError, StoreError with a reason.
     """
     clock = clock or SystemClock()
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

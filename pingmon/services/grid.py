@@ -169,8 +169,9 @@ class Grid:
         key = (self._layout.version, row.revision)
         columns = self._columns.get(agent_no)
         if columns is None or columns.key != key:
-            places = [self._where.get(target_id, -1) for target_id in row.target_ids]
-            columns = _Columns(key, places, places == list(range(len(self._layout.targets))))
+            straight = row.target_ids == tuple(self._where)
+            places = [self._where.get(target_id, -1) for target_id in row.target_ids] if not straight else []
+            columns = _Columns(key, places or list(range(len(self._where))), straight)
             self._columns[agent_no] = columns
         return columns
 

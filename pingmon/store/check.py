@@ -1,6 +1,7 @@
 """`pingmon db check`: whether both databases are sound in themselves and with each other. Changes nothing.
 
-Raw sqlite3 on read-only connections, so a running server does not mind. Must not know: services.
+Raw sqlite3 on read-only connections, so a running server does not mind. A server that starts looks at the small one.
+Must not know: services.
 """
 
 from __future__ import annotations
@@ -37,6 +38,27 @@ class Findings:
     problems: list[str] = field(default_factory=list)
 
 
+class DamageError(Exception):
+    """A database is damaged; the text says what to do."""
+
+
+MEND = "`pingmon db check` says more, `pingmon restore FILE` puts a backup in its place"
+
+
+def refuse_damage(data_dir: Path) -> None:
+    """Raises DamageError where SQLite finds pingmon.db damaged, for all decisions rest on it.
+
+    samples.db is looked at where it is read: to read all of a full one would keep a server from starting for a minute.
+    """
+    path = data_dir / DIRECTORY
+    if not path.exists() or not path.stat().st_size:
+        return
+    with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as db:
+        problems = integrity(db, DIRECTORY)
+    if problems:
+        raise DamageError(f"{data_dir}/{problems[0]}; {MEND}")
+
+
 def check(data_dir: Path) -> Findings:
     """Look at everything. Raises sqlite3.Error where a file cannot even be opened."""
     found = Findings()
@@ -62,7 +84,8 @@ def integrity(db: sqlite3.Connection, name: str) -> list[str]:
         lines = [str(row[0]) for row in db.execute(f"PRAGMA integrity_check({MAX_LINES})")]
     except sqlite3.DatabaseError as error:
         lines = [str(error)]
-    return [f"{name} is damaged: {line}" for line in lines if line != "ok"]
+    # Where the schema itself is damaged, its text comes along, line by line.
+    return [f"{name} is damaged: {' '.join(line.split())}" for line in lines if line != "ok"]
 
 
 def _look(samples: sqlite3.Connection, directory: sqlite3.Connection, found: Findings) -> None:

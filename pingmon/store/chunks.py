@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from operator import sub
 from typing import NamedTuple
 
-from .packing import checksum, interleaved, pack, unpack
-from .tiles import ChunkError, Tile, columns_with_codes, cut_column, cut_rounds, cut_row, inflate, marked, within, woven
+from .lifting import CODES, MAX, lift, lower
+from .packing import checksum, interleaved, pack, unpack, woven
+from .tiles import ChunkError, Tile, beside, columns_with_codes, cut_column, cut_rounds, cut_row, inflate, within
 
 TILE_COLUMNS, TILE_ROUNDS = 32, 18
-# Codes -8 to -1 become 0 to 7, the smallest RTT of a column becomes 8.
-CODES = 8
 _HEAD = 5
-_MAX = 2**31 - 1
 _RAW_DEFLATE = -9  # no header, and the smallest window, for runs look no further back than a byte
-_SIGNS = bytes(128) + b"\1" * 128  # by the most significant byte
 
 
 class Row(NamedTuple):
@@ -42,8 +39,8 @@ class Row(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """The columns of a chunk's row. `ends`: where each tile ends in `data`, group by group of targets; `crc`: CRC-32 of
-    the four blobs, for reading checks only what it needs."""
+    """The columns of a chunk's row. `ends`: where each tile ends in `data`, group by group of targets, then the CRC-32
+    of each, then that of all else there is to know, for a read checks what it uses; `crc`: of the four blobs."""
 
     first_ms: int
     last_ms: int
@@ -66,10 +63,11 @@ def encode(rows: Sequence[Row]) -> Encoded:
     tiles: list[bytes] = []
     for first in range(0, width, TILE_COLUMNS):
         columns = [flat[column::width] for column in range(first, min(first + TILE_COLUMNS, width))]
-        lifted = [_lift(column, bases) for column in columns]
+        lifted = [lift(column, bases) for column in columns]
         tiles += [_tile(lifted, start) for start in range(0, len(rows), TILE_ROUNDS)]
-    heads, data = _pack_heads(rows), b"".join(tiles)
-    packed, ends = pack(array("i", bases)), pack(array("I", accumulate(map(len, tiles))))
+    heads, data, packed = _pack_heads(rows), b"".join(tiles), pack(array("i", bases))
+    ends = pack(array("I", [*accumulate(map(len, tiles)), *map(checksum, tiles)]))
+    ends += pack(array("I", [_frame_crc((len(rows), width, TILE_COLUMNS, TILE_ROUNDS), heads, packed, ends)]))
     return Encoded(
         first_ms=min(row.started_ms for row in rows),
         last_ms=max(row.started_ms for row in rows),
@@ -85,44 +83,8 @@ def encode(rows: Sequence[Row]) -> Encoded:
     )
 
 
-def _lift(column: array[int], bases: list[int]) -> bytes:
-    """A column as packed uint32 above its base, which is appended to `bases`."""
-    codes = [(i, column[i]) for i in negative(pack(column))]
-    for i, _ in codes:
-        column[i] = _MAX
-    if any(value < -CODES for _, value in codes):
-        # No outcome code is this low, but a chunk alters nothing: such a column has no place for codes.
-        base = min(value for _, value in codes)
-        for i, value in codes:
-            column[i] = value
-    else:
-        base = min(column) - CODES if len(codes) < len(column) else -CODES
-        for i, value in codes:
-            column[i] = base + value + CODES
-    bases.append(base)
-    return _less(pack(column), base)
-
-
-def negative(column: bytes) -> Iterator[int]:
-    """Where negative numbers stand."""
-    return marked(column[3::4].translate(_SIGNS))
-
-
-def _less(column: bytes, base: int) -> bytes:
-    """`base` taken from every number at once: the column as one number of many digits; no digit may fall below 0."""
-    ones = int.from_bytes(b"\1\0\0\0" * (len(column) // 4), "little")
-    if base < 0:
-        # Signed numbers would borrow from their neighbours: first all of them up by 2**31, then one bit turned back.
-        column = (int.from_bytes(column, "little") ^ (ones << 31)).to_bytes(len(column), "little")
-        base += _MAX + 1
-    return (int.from_bytes(column, "little") - base * ones).to_bytes(len(column), "little")
-
-
-def _lower(values: Sequence[int], base: int) -> list[int]:
-    """The opposite of `_lift`."""
-    if base < -CODES:
-        return [value + base for value in values]
-    return [value + base if value >= CODES else value - CODES for value in values]
+def _frame_crc(sizes: Sequence[int], *blobs: bytes) -> int:
+    return checksum(pack(array("q", sizes)), *blobs)
 
 
 def _tile(lifted: Sequence[bytes], start: int) -> bytes:
@@ -143,7 +105,7 @@ def _pack_heads(rows: Sequence[Row]) -> bytes:
     columns = list(zip(*rows, strict=True))[:_HEAD]
     firsts = pack(array("q", [column[0] for column in columns]))
     steps = [step for column in columns for step in map(sub, column[1:], column)]
-    small = all(-_MAX <= step <= _MAX for step in (min(steps, default=0), max(steps, default=0)))
+    small = all(-MAX <= step <= MAX for step in (min(steps, default=0), max(steps, default=0)))
     numbers = array("i" if small else "q", steps)
     data, size = pack(numbers), numbers.itemsize
     return zlib.compress(firsts + b"".join(data[weight::size] for weight in range(size)), 9)
@@ -172,6 +134,7 @@ class Chunk:
 
     @cached_property
     def _steps(self) -> tuple[array[int], array[int]]:
+        _ = self._frame  # raises where it is damaged
         data = inflate(self.heads, zlib.MAX_WBITS, 8 * _HEAD * self.rounds)
         count = _HEAD * (self.rounds - 1)
         planes = data[8 * _HEAD :]
@@ -186,18 +149,22 @@ class Chunk:
         group, inner = divmod(position, self.tile_columns)
         begin, end = first // self.tile_rounds, -(-last // self.tile_rounds)
         values, offset = cut_column(self._tiles(group, begin, end), inner), begin * self.tile_rounds
-        return _lower(values[first - offset : last - offset], self._bases[position])
+        return lower(values[first - offset : last - offset], self._bases[position])
 
     def _few_rows(self, first: int, last: int) -> list[array[int]]:
         """The same, cut out round by round: quicker than column by column where rounds are few and targets many."""
         begin, end = first // self.tile_rounds, -(-last // self.tile_rounds)
-        groups = range(-(-self.width // self.tile_columns) if last > first else 0)
-        tiles = [self._tiles(group, begin, end) for group in groups]
+        layers = self._layers(begin, end) if last > first else []
         found = []
         for index in range(first, last):
             tile, inner = divmod(index - begin * self.tile_rounds, self.tile_rounds)
-            found.append(self._raised(woven([cut_row(stack[tile], inner) for stack in tiles])))
+            found.append(self._raised(woven([cut_row(layers[tile], inner)])))
         return found
+
+    def _layers(self, begin: int, end: int) -> list[Tile]:
+        """Some tiles of all groups, those of the same rounds made one: all targets of few rounds at once."""
+        groups = range(-(-self.width // self.tile_columns))
+        return [beside(layer) for layer in zip(*(self._tiles(group, begin, end) for group in groups), strict=True)]
 
     def newest_and_odd(self, first: int, last: int) -> tuple[array[int], dict[int, list[int]]] | None:
         """Of the rounds from `first` to before `last`: the samples of the last one, and all samples of each target that
@@ -207,23 +174,17 @@ class Chunk:
         if last <= first or min(bases) < -CODES:
             return None
         begin, end = first // self.tile_rounds, -(-last // self.tile_rounds)
-        bottom = (end - 1) * self.tile_rounds
-        cuts, odd = [], {}
-        for group in range(-(-self.width // self.tile_columns)):
-            tiles = self._tiles(group, begin, end)
-            cuts.append(cut_row(tiles[-1], last - 1 - bottom))
-            offset = begin * self.tile_rounds
-            parts = list(within(tiles, first - offset, last - offset))
-            for inner in columns_with_codes(parts, CODES):
-                position = group * self.tile_columns + inner
-                odd[position] = _lower(cut_rounds(parts, inner), bases[position])
-        return self._raised(woven(cuts)), odd
+        offset = begin * self.tile_rounds
+        parts = list(within(self._layers(begin, end), first - offset, last - offset))
+        newest, _, after = parts[-1]
+        odd = {i: lower(cut_rounds(parts, i), bases[i]) for i in columns_with_codes(parts, CODES)}
+        return self._raised(woven([cut_row(newest, after - 1)])), odd
 
     def _raised(self, values: array[int]) -> array[int]:
         """A round's numbers, each on the base of its column."""
         bases = self._bases
         if min(bases) < -CODES:
-            return array("i", [_lower(array("I", [v]), b)[0] for v, b in zip(values, bases, strict=True)])
+            return array("i", [lower(array("I", [v]), b)[0] for v, b in zip(values, bases, strict=True)])
         return array("i", [v + b if v >= CODES else v - CODES for v, b in zip(values, bases, strict=True)])
 
     def verify(self) -> None:
@@ -244,7 +205,7 @@ class Chunk:
             tiles = self._tiles(start // self.tile_columns, begin, end)
             for position in range(start, min(start + self.tile_columns, width)):
                 values = cut_column(tiles, position - start)[low:high]
-                flat[position::width] = array("i", _lower(values, self._bases[position]))
+                flat[position::width] = array("i", lower(values, self._bases[position]))
         return [flat[at : at + width] for at in range(0, len(flat), width)]
 
     @cached_property
@@ -254,8 +215,30 @@ class Chunk:
     @cached_property
     def _bounds(self) -> array[int]:
         """Where each tile begins, and the end of the last one."""
-        tiles = -(-self.width // self.tile_columns) * self._stack
-        return self._all(unpack(bytes(4) + self.ends, "I"), tiles + 1, "bounds of tiles")
+        tiles = self._tile_count
+        return self._all(unpack(bytes(4) + self._frame[: 4 * tiles], "I"), tiles + 1, "bounds of tiles")
+
+    @cached_property
+    def _sums(self) -> array[int] | None:
+        """The checksum of each tile; None in a chunk of before there were any."""
+        sums = unpack(self._frame[4 * self._tile_count :], "I")
+        return self._all(sums, self._tile_count, "checksums of tiles") if sums else None
+
+    @cached_property
+    def _frame(self) -> bytes:
+        """`ends` without its last number, which vouches for all but the tiles."""
+        sizes, frame = (self.rounds, self.width, self.tile_columns, self.tile_rounds), self.ends[:-4]
+        if min(sizes) < 1:
+            raise ChunkError(f"it has {self.rounds} rounds of {self.width} samples")
+        if len(self.ends) == 4 * self._tile_count:
+            return self.ends
+        if pack(array("I", [_frame_crc(sizes, self.heads, self.bases, frame)])) != self.ends[-4:]:
+            raise ChunkError("the checksum of its frame does not fit")
+        return frame
+
+    @property
+    def _tile_count(self) -> int:
+        return -(-self.width // self.tile_columns) * self._stack
 
     @staticmethod
     def _all(numbers: array[int], count: int, what: str) -> array[int]:
@@ -271,14 +254,16 @@ class Chunk:
     def _tiles(self, group: int, begin: int, end: int) -> list[Tile]:
         """(byte planes, samples, rounds) of some tiles of one group, which lie side by side."""
         at = group * self._stack + begin
-        bounds = self._bounds[at : at + end - begin + 1]
+        bounds, sums = self._bounds[at : at + end - begin + 1], self._sums
         data, start = self.fetch(bounds[0], bounds[-1]), bounds[0]
         span = min(self.tile_columns, self.width - group * self.tile_columns)
         tiles = []
         for index, (low, high) in enumerate(pairwise(bounds), begin):
             height = min(self.tile_rounds, self.rounds - index * self.tile_rounds)
-            size = span * height
-            planes = inflate(data[low - start : high - start], _RAW_DEFLATE, 4 * size)
+            size, packed = span * height, data[low - start : high - start]
+            if sums is not None and checksum(packed) != sums[group * self._stack + index]:
+                raise ChunkError(f"the checksum of tile {at + index - begin} does not fit")
+            planes = inflate(packed, _RAW_DEFLATE, 4 * size)
             if len(planes) % size or not size <= len(planes) <= 4 * size:
                 raise ChunkError(f"a tile of {size} samples has {len(planes)} bytes of planes")
             tiles.append((planes, size, height))

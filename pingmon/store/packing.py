@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
 def pack(numbers: array[int]) -> bytes:
@@ -43,3 +43,17 @@ def checksum(*blobs: bytes) -> int:
     for blob in blobs:
         crc = zlib.crc32(blob, crc)
     return crc
+
+
+def woven(cuts: Sequence[Sequence[bytes]]) -> array[int]:
+    """Numbers whose bytes of each weight lie in pieces: one list of four pieces after the other."""
+    planes = [b"".join(pieces) for pieces in zip(*cuts, strict=True)]
+    return unpack(interleaved(planes, len(planes[0])) if planes else b"", "I")
+
+
+def marked(flags: bytes) -> Iterator[int]:
+    """Where ones stand among zeros."""
+    at = flags.find(1)
+    while at >= 0:
+        yield at
+        at = flags.find(1, at + 1)

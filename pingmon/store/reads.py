@@ -139,6 +139,10 @@ class Reads:
         return _Reader(self._path, self._spare)
 
 
+# What numbers and blobs that nobody wrote come to: no such epoch, no whole number of samples, NULL, out of range.
+_NONSENSE = (LookupError, ValueError, TypeError, ArithmeticError)
+
+
 class _Reader:
     """A read-only connection for one `with`: one that is spare, else a new one."""
 
@@ -165,6 +169,8 @@ class _Reader:
             raise StoreError(str(error)) from error
         if isinstance(error, ChunkError):
             raise StoreError(f"a chunk of samples.db is damaged: {error}; `pingmon db check` says which") from error
+        if isinstance(error, _NONSENSE):
+            raise StoreError(f"a row of samples.db is damaged: {type(error).__name__} {error}") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

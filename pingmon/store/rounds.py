@@ -119,7 +119,7 @@ class RoundStore(Protocol):
 
 
 class SqliteRounds(Reads):
-    """RoundStore on one SQLite file."""
+    """RoundStore on one SQLite file. Raises SchemaError, StoreError where it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         engine = schema.open_engine(path)
@@ -129,10 +129,10 @@ class SqliteRounds(Reads):
         # The thread pool hands the writer from thread to thread; only one committer ever uses it at a time.
         self._writer = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
         schema.prepare(self._writer)
-        self._epoch_nos: dict[tuple[int, str], int] = {
-            (agent_no, epoch): no
-            for no, agent_no, epoch in self._writer.execute("SELECT no, agent_no, epoch FROM epochs")
-        }
+        try:
+            self._epoch_nos = _epoch_numbers(self._writer)
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
 
     def write(
         self,
@@ -212,10 +212,7 @@ class SqliteRounds(Reads):
                 dropped = _drop_rounds(db, started_ms) + _drop_chunks(db, started_ms)
                 if dropped == 0:
                     db.execute("DELETE FROM epochs WHERE changed_ms < ?", (started_ms - EPOCH_SLACK_MS,))
-                    self._epoch_nos = {
-                        (agent_no, epoch): no
-                        for no, agent_no, epoch in db.execute("SELECT no, agent_no, epoch FROM epochs")
-                    }
+                    self._epoch_nos = _epoch_numbers(db)
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
         return dropped
@@ -238,6 +235,10 @@ class SqliteRounds(Reads):
         """Let go of the file."""
         super().close()
         self._writer.close()
+
+
+def _epoch_numbers(db: sqlite3.Connection) -> dict[tuple[int, str], int]:
+    return {(agent_no, epoch): no for no, agent_no, epoch in db.execute("SELECT no, agent_no, epoch FROM epochs")}
 
 
 def _drop_rounds(db: sqlite3.Connection, started_ms: int) -> int:

@@ -103,8 +103,8 @@ def upgrade(engine: Engine, which: str) -> None:
         _upgrade(engine, cfg)
     except DBAPIError as error:
         raise SchemaError(
-            f"{engine.url.database} cannot be opened as a database ({error.orig}); "
-            "restore it from a backup, or move it away to begin with an empty one"
+            f"{engine.url.database} cannot be opened as a database ({' '.join(str(error.orig).split())}); "
+            "restore a backup with `pingmon restore FILE`, or move it away to begin with an empty one"
         ) from error
 
 

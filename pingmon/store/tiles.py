@@ -9,7 +9,7 @@ import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 
-from .packing import interleaved, unpack
+from .packing import marked, woven
 
 Tile = tuple[bytes, int, int]  # byte planes, samples, rounds; planes that are all zero at the upper end are left out
 Part = tuple[Tile, int, int]  # a tile, and which of its rounds: from, to before
@@ -26,6 +26,13 @@ def inflate(data: bytes, bits: int, size: int) -> bytes:
         return zlib.decompress(data, bits, size)
     except zlib.error as error:
         raise ChunkError(f"it does not inflate ({error})") from error
+
+
+def beside(tiles: Sequence[Tile]) -> Tile:
+    """Tiles of the same rounds and neighbouring columns as one."""
+    weights = range(max(len(planes) // size for planes, size, _ in tiles))
+    cuts = [planes[w * size : (w + 1) * size] or bytes(size) for w in weights for planes, size, _ in tiles]
+    return b"".join(cuts), sum(size for _, size, _ in tiles), tiles[0][2]
 
 
 def cut_row(tile: Tile, inner: int) -> list[bytes]:
@@ -79,17 +86,3 @@ def cut_rounds(parts: Sequence[Part], inner: int) -> list[int]:
             numbers = [number | byte << 8 * weight for number, byte in zip(numbers, upper, strict=True)]
         found += numbers
     return found
-
-
-def marked(flags: bytes) -> Iterator[int]:
-    """Where ones stand among zeros."""
-    at = flags.find(1)
-    while at >= 0:
-        yield at
-        at = flags.find(1, at + 1)
-
-
-def woven(cuts: Sequence[Sequence[bytes]]) -> array[int]:
-    """Numbers whose bytes of each weight lie in pieces: one list of four pieces after the other."""
-    planes = [b"".join(pieces) for pieces in zip(*cuts, strict=True)]
-    return unpack(interleaved(planes, len(planes[0])) if planes else b"", "I")

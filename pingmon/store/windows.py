@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from .chunks import negative
 from .compaction import Kept, chunks_of
+from .lifting import negative
 from .packing import unpack
 
 

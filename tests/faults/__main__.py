@@ -42,7 +42,7 @@ def find_faults() -> dict[int, Fault]:
 def result_line(number: int, findings: Findings, seconds: float) -> tuple[str, dict[str, float]]:
     """The RESULT line and its numbers; counts are exact."""
     verdict = findings.verdict
-    words = ("lost", "dup", "altered", "allowed", "created", "stored", "expired", "rejected")
+    words = ("lost", "dup", "altered", "allowed", "created", "stored", "expired", "rejected", "damaged")
     keys: dict[str, float] = {word: getattr(verdict, word) if verdict else -1 for word in words}
     keys |= {"passed": int(not findings.problems)} | findings.figures | {"seconds": seconds}
     keys = {key: value if isinstance(value, int) else float(f"{value:.3g}") for key, value in keys.items()}

@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Set
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from pingmon.store.reads import Reads
@@ -153,7 +153,8 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Samples by what became of them. `allowed`: missing, as the fault says. `restamped`: under the server's time."""
+    """Samples by what became of them. `allowed`: missing, as the fault says, `damaged` of them as it damaged them.
+    `restamped`: under the server's time."""
 
     created: int
     stored: int
@@ -164,11 +165,12 @@ class Verdict:
     altered: int
     allowed: int
     restamped: int
+    damaged: int = 0
 
     @property
     def balanced(self) -> bool:
         """Whether every sample that was ever created is accounted for."""
-        return self.created == self.stored + self.expired + self.rejected
+        return self.created == self.stored + self.expired + self.rejected + self.damaged
 
     @property
     def good(self) -> bool:
@@ -178,7 +180,23 @@ class Verdict:
     def sentence(self) -> str:
         """The account in words."""
         sign = "=" if self.balanced else "IS NOT"
-        return f"created {self.created} {sign} stored {self.stored} + expired {self.expired} + rejected {self.rejected}"
+        damaged = f" + damaged {self.damaged}" if self.damaged else ""
+        return (
+            f"created {self.created} {sign} stored {self.stored} + expired {self.expired} + rejected {self.rejected}"
+            + damaged
+        )
+
+    @staticmethod
+    def nothing() -> Verdict:
+        """The account of no samples."""
+        return Verdict(
+            created=0, stored=0, expired=0, rejected=0, lost=0, dup=0, altered=0, allowed=0, restamped=0
+        )  # fmt: skip
+
+    def __add__(self, other: Verdict) -> Verdict:
+        """Both accounts in one."""
+        words = [word.name for word in fields(self)]
+        return Verdict(**{word: getattr(self, word) + getattr(other, word) for word in words})
 
 
 def nothing_allowed(_key: Key, _at_ms: int) -> bool:
@@ -186,10 +204,17 @@ def nothing_allowed(_key: Key, _at_ms: int) -> bool:
     return False
 
 
-def judge(folder: Path, data: Path, may_miss: MayMiss = nothing_allowed, restamped: Set[str] = frozenset()) -> Verdict:
+def judge(
+    folder: Path,
+    data: Path,
+    may_miss: MayMiss = nothing_allowed,
+    restamped: Set[str] = frozenset(),
+    damaged: Set[Key] = frozenset(),
+) -> Verdict:
     """Hold the side logs in `folder` against the databases in `data`. `may_miss(key, at_ms)`: the fault allows it.
 
-    Rows of `restamped` may carry the server's time if they are marked so.
+    Rows of `restamped` may carry the server's time if they are marked so. `damaged`: the fault spoilt these rounds at
+    their agents, which may or may not know of it.
     """
     said, rows = read_logs(folder), Stored(data).rows
     # What an agent had put into its ring when it died, before it could say so, counts as created where it arrived.
@@ -198,7 +223,8 @@ def judge(folder: Path, data: Path, may_miss: MayMiss = nothing_allowed, restamp
     }
     distinct = {row.key: row for row in rows}
     missing = said.created.keys() - distinct.keys()
-    excused = missing & said.gave_up.keys()
+    spoilt = missing & damaged
+    excused = (missing & said.gave_up.keys()) - spoilt
     expired = {key for key in excused if said.gave_up[key] == "expired"}
     allowed = {key for key in expired if may_miss(key, said.created[key][0])}
     wrong = [row for row in rows if row.key not in said.created or _differs(said, row, restamped)]
@@ -208,11 +234,12 @@ def judge(folder: Path, data: Path, may_miss: MayMiss = nothing_allowed, restamp
         stored=_kept(distinct.values()),
         expired=_told(said, expired),
         rejected=_told(said, excused - expired),
-        lost=_told(said, missing - allowed),
+        lost=_told(said, missing - allowed - spoilt),
         dup=_kept(rows) - _kept(distinct.values()),
         altered=_kept(wrong),
-        allowed=_told(said, allowed),
+        allowed=_told(said, allowed | spoilt),
         restamped=_kept(moved) if restamped else 0,
+        damaged=_told(said, spoilt),
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from .fault import Fault
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
-_ACCOUNT = ("created", "stored", "expired", "rejected", "passed", "lost", "dup", "altered", "allowed", "seconds")
+_COUNTS = ("lost", "dup", "altered", "allowed")
+_ACCOUNT = ("created", "stored", "expired", "rejected", "damaged", "passed", *_COUNTS, "seconds")
 _BEGIN, _END = "<!-- made by `make faults DOCS=1` -->\n", "<!-- end -->"
 
 
@@ -26,7 +27,7 @@ def rows(done: Iterable[tuple[Fault, Mapping[str, Any]]]) -> str:
     lines.append("|---|---|---|---|---|---|---|")
     for fault, details in done:
         found = details["result"]
-        account = " / ".join(f"{found.get(word, '?'):,}" for word in ("lost", "dup", "altered", "allowed"))
+        account = " / ".join(f"{found.get(word, '?'):,}" for word in _COUNTS)
         figures = ", ".join(f"{key} {value:g}" for key, value in found.items() if key not in _ACCOUNT)
         asked = fault.passes + (f" **Short of the list:** {fault.short}" if fault.short else "")
         created = f"{found.get('created', 0):,}"

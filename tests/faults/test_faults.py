@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import sqlite3
 import subprocess
@@ -15,10 +16,13 @@ from pathlib import Path
 import pytest
 
 from pingmon.store.rounds import SqliteRounds
+from pingmon_agent.journal import Journal
+from pingmon_agent.ring import Ring
 from tests.bench.facts import OUT
 from tests.bench.world import ROOT
 
 from .__main__ import find_faults
+from .damage import Hit, blocks_in, hurt
 from .lives import Life, Lives, live
 from .oracle import Verdict, acked_too_early, judge
 from .powercut import look
@@ -36,15 +40,16 @@ def run(*flags: str) -> tuple[int, dict[str, float], str]:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 7, 27])
 def test_a_fault_in_small(number: int) -> None:
-    """Server and agents killed, also inside a commit, power cut, too long an outage: lost is only what is allowed."""
+    """Server and agents killed, also inside a commit, power cut, too long an outage, files damaged: lost is only what
+    is allowed."""
     code, found, said = run(str(number))
 
     assert code == 0, said
     assert (found["lost"], found["dup"], found["altered"], found["passed"]) == (0, 0, 0, 1)
-    assert found["created"] == found["stored"] + found["expired"] + found["rejected"] > 0
-    assert (found["allowed"] > 0) == (number == 7)
+    assert found["created"] == found["stored"] + found["expired"] + found["rejected"] + found["damaged"] > 0
+    assert (found["allowed"] > 0) == (number in (7, 27))
     kept = json.loads((OUT / "faults.json").read_text())["faults"][str(number)]
     assert kept["result"]["created"] == found["created"]
 
@@ -60,6 +65,37 @@ def test_without_its_guard_a_fault_does_not_pass() -> None:
     assert "seed 1" in said
     assert "IS NOT stored" in said
     assert "killed before COMMIT" in said
+
+
+@pytest.mark.e2e
+def test_without_a_search_for_the_next_block_more_is_lost_than_was_damaged() -> None:
+    """Rings that are read up to the first damage: the oracle sees that whole blocks behind it are missing."""
+    code, found, said = run("27", "--seed", "1", "--without", "next-block")
+
+    assert code == 1
+    assert found["lost"] > 0, said
+    assert found["allowed"] > 0
+
+
+def test_where_a_ring_is_damaged_is_known_before_it_is_read(tmp_path: Path) -> None:
+    """The blocks of a segment by its format alone, what a cut and a changed byte hit, and that a file did change."""
+    host = Ring(lambda: 30.0, journal=Journal(tmp_path, 1 << 20))
+    for number in range(3):
+        host.append(started_ms=number, revision=1, samples=array("i", [number] * 4), disturbed=False)
+    epoch = host.epoch
+    host.close()
+    (file,) = tmp_path.glob("*.ring")
+    state, *rounds = blocks_in(file)
+    size = file.stat().st_size
+
+    assert not state.is_round
+    assert [(b.is_round, b.epoch, b.seq) for b in rounds] == [(True, epoch, seq) for seq in (1, 2, 3)]
+    assert (state.begin, rounds[-1].end) == (16, size)
+    assert [Hit(size, rounds[1].begin + 1, ()).touches(b.begin, b.end) for b in rounds] == [False, True, True]
+    assert [Hit(size, size, (rounds[1].end - 1,)).touches(b.begin, b.end) for b in rounds] == [False, True, False]
+    before = file.read_bytes()
+    hurt(file, random.Random(1))
+    assert file.read_bytes() != before
 
 
 class _Life(Life):
@@ -138,6 +174,21 @@ def test_what_an_agent_gave_up_is_lost_unless_the_fault_allows_it(tmp_path: Path
 
     assert (strict.expired, strict.rejected, strict.lost, strict.allowed) == (10, 10, 20, 0)
     assert (mild.lost, mild.allowed, mild.balanced) == (10, 10, True)
+
+
+def test_only_rounds_that_the_fault_spoilt_may_be_damaged(tmp_path: Path, lives: Lives) -> None:
+    """Missing and spoilt is allowed, whatever its agent says of it; missing beside it is lost; what arrived counts."""
+    agent = lives.agents["agent-00"]
+    lives.drain()
+    epoch = agent.ring.epoch
+    for seq in (1, 2, 3):
+        agent.log.created(epoch, seq, seq, array("i", [5] * 10).tobytes())
+    agent.log.gave_up(epoch, 2, 2, "damaged")
+
+    found = judge(tmp_path, lives.data, damaged={("agent-00", epoch, 1), ("agent-00", epoch, 2)})
+
+    assert (found.damaged, found.allowed, found.lost, found.balanced) == (20, 20, 10, False)
+    assert (found + found).damaged == 40
 
 
 def test_an_acknowledgement_ahead_of_the_database_is_seen(tmp_path: Path, lives: Lives) -> None:

@@ -194,9 +194,14 @@ class World:
         self.journal.note(f"server stopped with {code}")
         return code
 
-    def verdict(self, may_miss: Any = nothing_allowed, restamped: frozenset[str] = frozenset()) -> Verdict:
+    def verdict(
+        self,
+        may_miss: Any = nothing_allowed,
+        restamped: frozenset[str] = frozenset(),
+        damaged: frozenset[Key] = frozenset(),
+    ) -> Verdict:
         """What the oracle says about the databases as they are now."""
-        return judge(self.run.home, self.server.data, may_miss, restamped)
+        return judge(self.run.home, self.server.data, may_miss, restamped, damaged)
 
     def __enter__(self) -> World:
         return self

@@ -415,8 +415,7 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(filled: Services, fil
         (
             "samples.db",
             "UPDATE chunks SET rounds = 239 WHERE no = 1",
-            "chunk 1 of agent 1 cannot be read: its head of 4820 bytes does not tell 239 rounds; its 239 rounds "
-            "are lost",
+            "chunk 1 of agent 1 cannot be read: the checksum of its frame does not fit; its 239 rounds are lost",
         ),
         (
             "samples.db",

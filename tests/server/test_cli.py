@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pingmon.services.bundle import Services
+from pingmon.store.check import DamageError, refuse_damage
 from pingmon.store.rounds import StoredRound
 
 from .conftest import Approve, hello, passphrase
@@ -213,5 +214,27 @@ def test_a_file_that_is_no_database_is_refused(config_file: Path, services: Serv
     assert done.returncode == 1
     assert done.stderr == (
         f"pingmon: {path} cannot be opened as a database (file is not a database); "
-        "restore it from a backup, or move it away to begin with an empty one\n"
+        "restore a backup with `pingmon restore FILE`, or move it away to begin with an empty one\n"
     )
+
+
+def test_a_directory_that_is_damaged_inside_keeps_the_server_from_starting(services: Services) -> None:
+    """What still opens is looked through: one sentence, also where SQLite tells the damaged schema line by line."""
+    services.close()
+    path = services.config.data_dir / "pingmon.db"
+    whole = path.read_bytes()
+    refuse_damage(services.config.data_dir)
+
+    def refusal(damaged: bytes) -> str:
+        path.write_bytes(damaged)
+        with pytest.raises(DamageError) as refused:
+            refuse_damage(services.config.data_dir)
+        return str(refused.value)
+
+    said = [
+        refusal(whole[: len(whole) * 3 // 4]),
+        refusal(whole.replace(b"CREATE TABLE users", b"CREATE TABLE us rs")),
+    ]
+
+    assert all("pingmon.db is damaged" in text and "`pingmon restore FILE`" in text for text in said)
+    assert not any("\n" in text for text in said)

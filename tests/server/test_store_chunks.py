@@ -116,6 +116,31 @@ def test_damage_is_noticed(field: str) -> None:
         use()
 
 
+@pytest.mark.parametrize("field", ["heads", "bases", "ends", "data"])
+def test_no_byte_of_a_chunk_may_be_another(field: str) -> None:
+    """Whichever byte changes: an error, never another value."""
+    rng = random.Random(27)
+    encoded = chunks.encode(rows_of([[rng.randrange(400_000) for _ in range(40)] for _ in range(50)]))
+    whole = getattr(encoded, field)
+    for at in range(len(whole)):
+        other = bytearray(whole)
+        other[at] ^= 1 << rng.randrange(8)
+        damaged = read(encoded._replace(**{field: bytes(other)}))
+        with pytest.raises(ChunkError):
+            damaged.rows(0, 50)
+
+
+def test_a_chunk_of_before_there_were_checksums_of_tiles_is_read() -> None:
+    """Its `ends` is as long as it has tiles, and nothing more."""
+    values = [[1, 2, 300], [4, -1, 600]] * 20
+    encoded = chunks.encode(rows_of(values))
+    tiles = -(-40 // chunks.TILE_ROUNDS)
+
+    old = read(encoded._replace(ends=encoded.ends[: 4 * tiles]))
+
+    assert [list(row) for row in old.rows(0, 40)] == values
+
+
 # -- the store: two of them, of which one is compacted --
 
 ROUND = st.tuples(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,14 @@ def test_a_failed_read_is_a_store_error_and_the_next_one_works(tmp_path: Path) -
 
     with pytest.raises(StoreError, match="unable to open"):
         store.pair(1, {1: (0,)}, 0, 9000)
+
+
+@pytest.mark.parametrize("damage", ["samples=x'010203'", "samples='three'", "epoch_no=99"])
+def test_a_row_that_nobody_wrote_is_a_store_error(store: SqliteRounds, tmp_path: Path, damage: str) -> None:
+    """What a damaged file may hold is said with a reason, whatever it is that cannot be made of it."""
+    store.write([row(1, 1000, (1,))], {(1, "e"): 1}, 5)
+    with closing(sqlite3.connect(tmp_path / "samples.db")) as db, db:
+        db.execute("UPDATE rounds SET " + damage)
+
+    with pytest.raises(StoreError, match="damaged"):
+        list(store.since(0))
