@@ -20,11 +20,13 @@ from .delivery import Delivery
 from .engine import EchoEngine
 from .icmp import NoPermissionError
 from .journal import Journal, JournalCounts
+from .links import broadcasts
 from .log import say
 from .metrics import Facts, Metrics, MetricsServer, build_labels, error_reasons
 from .pairs import Pairs
-from .policy import policy_of
-from .resolve import Resolver, literal
+from .policy import Judge, policy_of
+from .refusals import Refusals
+from .resolve import Resolver
 from .ring import Ring
 from .rounds import Rounds
 from .schedule import Schedule, Tick
@@ -65,9 +67,9 @@ class Agent:
         self._resolver = Resolver()
         self._schedule = Schedule(config.agent.hostname, boot_time)
         self._pairs = Pairs(config.agent.hostname)
-        self._policy = policy_of(config.probe.policy_file)
+        self._judge = Judge(policy_of(config.probe.policy_file, config.probe.allow_loopback), broadcasts)
         self._rounds = Rounds(
-            policy=self._policy,
+            judge=self._judge,
             schedule=self._schedule,
             resolver=self._resolver,
             ring=self._ring,
@@ -76,7 +78,8 @@ class Agent:
             timeout_s=config.probe.timeout_ms / 1000,
             window_s=config.probe.window_ms / 1000,
         )
-        self._delivery = Delivery(self._ring, _identity(config), self._schedule.offer, self._refuses, _wall_ms)
+        refusals = Refusals(self._judge.verdicts, lambda: self._rounds.refused_names)
+        self._delivery = Delivery(self._ring, _identity(config), self._schedule.offer, refusals, _wall_ms)
         self._uplink = Uplink(
             config.server, self._delivery, start_spread_s=config.agent.start_spread_s, on_answer=self._on_answer
         )
@@ -121,10 +124,6 @@ class Agent:
         pages.start()
         return pages
 
-    def _refuses(self, address: str) -> str | None:
-        known = literal(address)
-        return None if known is None else self._policy.refuses(known)
-
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal.signal calls it so
         self._stop.set()
 
@@ -166,6 +165,7 @@ class Agent:
             "targets": len(current.targets) if current else 0,
             "revision": current.revision if current else None,
             "unresolved": self._rounds.unresolved,
+            "refused_by_policy": self._rounds.refused,
             "rounds": self._rounds.counts.done,
             "undelivered_results": self._ring.waiting(),
             "buffer": self._buffer(),
@@ -187,9 +187,14 @@ class Agent:
         current, counts = self._schedule.current, self._rounds.counts
         total = len(current.targets) if current else 0
         unresolved = min(self._rounds.unresolved, total)
+        refused = min(self._rounds.refused, total - unresolved)
         values: dict[str, float | dict[tuple[str, ...], float]] = {
             "build_info": build_labels(version()),
-            "targets": {("active",): total - unresolved, ("unresolved",): unresolved},
+            "targets": {
+                ("active",): total - unresolved - refused,
+                ("unresolved",): unresolved,
+                ("refused",): refused,
+            },
             "config_generation": current.revision if current else 0,
             "rounds_total": counts.done,
             "rounds_disturbed_total": counts.disturbed,
@@ -197,8 +202,8 @@ class Agent:
         }
         if self._engine is not None:
             tally = self._engine.tally
-            outcomes, refused = self._rounds.outcomes, list(tally.send_errors.items())
-            denied = sum(n for e, n in refused if e in (errno.EPERM, errno.EACCES))
+            outcomes, errors = self._rounds.outcomes, list(tally.send_errors.items())
+            denied = sum(n for e, n in errors if e in (errno.EPERM, errno.EACCES))
             values |= {
                 "ping_mode_info": {(self._engine.mode, "kernel"): 1},
                 "duplicate_replies_total": tally.duplicates,
@@ -213,7 +218,7 @@ class Agent:
                 "suspends_total": tally.suspends,
                 "clock_steps_total": tally.clock_steps,
                 "probe_errors_total": error_reasons(
-                    send=sum(n for _, n in refused) - denied,
+                    send=sum(n for _, n in errors) - denied,
                     resolve=outcomes[Outcome.UNRESOLVED],
                     permission=denied,
                     unreachable=outcomes[Outcome.UNREACHABLE] + outcomes[Outcome.TTL_EXCEEDED],

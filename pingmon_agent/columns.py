@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .plan import STANDARD, Way
-from .policy import Policy
+from .policy import Judge, turns
 from .wire.contract import Outcome, Probe, Target, TargetSet
+from .wire.hosts import PolicyCode
 
 NO_TARGETS = TargetSet(agent_id="", revision=0, issued_at=0, interval_s=1.0, targets=())
 AddressOf = Callable[[str, int], str | None]
@@ -55,43 +56,45 @@ class Probing:
 class Columns:
     """The columns of one target set."""
 
-    def __init__(self, targets: TargetSet, policy: Policy) -> None:
-        self._policy, self._interval_s = policy, targets.interval_s
+    def __init__(self, targets: TargetSet, judge: Judge) -> None:
+        self._judge, self._interval_s = judge, targets.interval_s
+        self._verdicts = judge.verdicts(targets)
         self._columns = [column for target in targets.targets for column in _columns_of(target)]
         self._plain = all(column.way == STANDARD and _is_plain(column.target.probe) for column in self._columns)
         self._sending = sorted(range(len(self._columns)), key=lambda place: self._columns[place].shot)
-        self._every = [self._turns(column.target.probe) for column in self._columns]
+        self._every = [turns(column.target.probe, self._interval_s) for column in self._columns]
         self.limit_ms = max((column.target.probe.timeout_ms for column in self._columns), default=0)
         self.unresolved = self.refused = 0
+        self.refused_names: dict[int, PolicyCode] = {}  # by target id: what their names stand for is refused
 
     @property
     def changing(self) -> bool:
         """Whether not every column is due in every round."""
         return max(self._every, default=1) > 1
 
-    def _turns(self, probe: Probe) -> int:
-        return max(1, round(probe.interval_s / self._interval_s))
-
     def probing(self, address_of: AddressOf, turn: int) -> Probing:
         """What is due in round `turn` (0 = the first of this set, when everything is)."""
         blank = array("i", [Outcome.NOT_PROBED]) * len(self._columns)
         addresses: list[str | None] = []
         places: list[int] = []
+        refused: dict[int, PolicyCode] = {}
         self.unresolved = self.refused = 0
-        for place in self._sending:
-            column = self._columns[place]
-            if turn and (turn + column.target.id) % self._every[place]:
-                continue
-            address = address_of(column.target.address, column.family)
-            if address is None:
+        due = [place for place in self._sending if self._is_due(place, turn)]
+        for place in due:
+            target = self._columns[place].target
+            address = address_of(target.address, self._columns[place].family)
+            why = self._verdicts.get(target.id) or (address and self._judge.refuses(address))
+            if why:
+                blank[place] = Outcome.REFUSED_BY_POLICY
+                refused[target.id] = PolicyCode(why)
+                self.refused += 1
+            elif address is None:
                 blank[place] = Outcome.UNRESOLVED
                 self.unresolved += 1
-            elif self._policy.refuses(address):
-                blank[place] = Outcome.REFUSED_BY_POLICY
-                self.refused += 1
             else:
                 addresses.append(address)
                 places.append(place)
+        self._remember(refused, due)
         whole = self._plain and len(places) == len(self._columns)
         return Probing(
             addresses=addresses,
@@ -100,6 +103,16 @@ class Columns:
             blank=blank,
             limits_us=() if self._plain else self._limits(places),
         )
+
+    def _is_due(self, place: int, turn: int) -> bool:
+        return not turn or (turn + self._columns[place].target.id) % self._every[place] == 0
+
+    def _remember(self, refused: dict[int, PolicyCode], due: Sequence[int]) -> None:
+        """Which names are refused; of those that were not due, what was said before stands."""
+        asked = {self._columns[place].target.id for place in due} if self.refused_names else set()
+        kept = {target_id: why for target_id, why in self.refused_names.items() if target_id not in asked}
+        fresh = {target_id: why for target_id, why in refused.items() if target_id not in self._verdicts}
+        self.refused_names = kept | fresh
 
     def _limits(self, places: Sequence[int]) -> list[tuple[int, int]]:
         limits = ((place, self._columns[place].target.probe.timeout_ms * 1000) for place in places)

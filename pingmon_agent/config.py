@@ -75,11 +75,14 @@ class Agent:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """How long a reply may take, over how much time the sends of a round are spread (both in ms), what is refused."""
+    """How long a reply may take, over how much time the sends of a round are spread (both in ms), whether this
+    host may be told to ping itself, and the file with what else it refuses.
+    """
 
     timeout_ms: int = 2000
     window_ms: int = 1000
     policy_file: str = ""
+    allow_loopback: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from .answers import Answer, granted, seconds
 from .log import say
+from .refusals import Refusals
 from .ring import Limits, Ring
 from .session import Session, SessionEvent, SessionState
 from .wire import codec
@@ -57,15 +58,12 @@ class Delivery:
         ring: Ring,
         identity: Handshake,
         on_targets: Callable[[TargetSet], None],
-        refuses: Callable[[str], str | None] = lambda _address: None,
+        refusals: Refusals | None = None,
         wall_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`refuses`: why this host does not ping an address, as an error code, or None; names are judged later.
-
-        `wall_ms`: this host's wall clock, by which the server learns how far off it is; None: not said.
-        """
-        self._ring, self._identity, self._on_targets, self._refuses = ring, identity, on_targets, refuses
-        self._wall_ms = wall_ms
+        """`wall_ms`: this host's wall clock, by which the server learns how far off it is; None: not said."""
+        self._ring, self._identity, self._on_targets = ring, identity, on_targets
+        self._refusals, self._wall_ms = refusals or Refusals(), wall_ms
         self._session = Session()
         self._limits = self._allowed = Limits()
         self._epoch, self._greeted = ring.epoch, ""  # what is reported, and what the server was told
@@ -186,10 +184,7 @@ class Delivery:
             return {"ok": False, "code": str(err.code), "message": err.message, "revision": self._floor_rev}
         self._floor_rev = targets.revision
         self._on_targets(targets)
-        refused = [[t.id, code] for t in targets.targets if (code := self._refuses(t.address)) is not None]
-        if refused:
-            _log.warning(say("this host refuses to ping some targets", count=len(refused), first=refused[0][1]))
-        return {"ok": True, "revision": targets.revision, "refused": refused}
+        return self._refusals.acknowledgement(targets)
 
     def _admit(self, targets: TargetSet) -> None:
         if self.state is not SessionState.APPROVED:
@@ -213,7 +208,8 @@ class Delivery:
             self._ring.finish(done, self._epoch)
             return None
         gap, sent_ms = self._gap(rounds[0]), self._wall_ms()
-        report = Report(epoch=self._epoch, rounds=tuple(rounds), gap=gap, sent_ms=sent_ms)
+        refused = self._refusals.news(self._floor_rev)
+        report = Report(epoch=self._epoch, rounds=tuple(rounds), gap=gap, sent_ms=sent_ms, refused=refused)
         self._token += 1
         self._in_flight = (self._token, report)
         return Outgoing(token=self._token, payload=codec.encode_report(report))
@@ -254,6 +250,7 @@ class Delivery:
         if report.gap is not None:
             self.counts.given_up += report.gap[1] - report.gap[0] + 1
             _log.warning(say("rounds given up", first=report.gap[0], last=report.gap[1], reason=report.gap[2]))
+        self._refusals.arrived(report)
         self.counts.reports += 1
         self.counts.rounds += len(report.rounds)
         self._move_to(report.epoch, upto)

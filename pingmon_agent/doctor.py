@@ -58,7 +58,7 @@ def _files(config: Config) -> Iterator[Finding]:
     warning = configuration.open_to_others(config)
     yield Finding(f"passphrase file {config.server.passphrase_file}", warning is None, warning or "")
     try:
-        policy_of(config.probe.policy_file)
+        policy_of(config.probe.policy_file, config.probe.allow_loopback)
         yield Finding(f"policy {config.probe.policy_file or '(standard)'}", True)
     except PolicyError as error:
         yield Finding("policy", False, str(error))

@@ -31,7 +31,7 @@ _ERROR_REASONS = ("send", "resolve", "permission", "unreachable", "other")
 AGENT_METRICS = (
     ("pingmon_agent_build_info", "gauge", ("version", "python_version"), "Build of the running agent, always 1."),
     ("pingmon_agent_ping_mode_info", "gauge", ("mode", "timestamping"), "How echo requests are sent and stamped."),
-    ("pingmon_agent_targets", "gauge", ("state",), "Number of targets by state (active, unresolved)."),
+    ("pingmon_agent_targets", "gauge", ("state",), "Number of targets by state (active, unresolved, refused)."),
     ("pingmon_agent_config_generation", "gauge", (), "Generation of the target list in use, as the server numbers it."),
     ("pingmon_agent_session_state", "gauge", ("state",), "Where the agent stands with its server: 1 for that state."),
     ("pingmon_agent_server_connected", "gauge", (), "Whether the connection to the server is up."),

@@ -15,11 +15,12 @@ from .columns import NO_TARGETS, Columns, Probing
 from .log import say
 from .pairs import Pairs
 from .plan import Engine, Plan, Probed
-from .policy import Policy
+from .policy import Judge
 from .resolve import Resolver
 from .ring import Ring
 from .schedule import Schedule, Tick
 from .wire.contract import TargetSet
+from .wire.hosts import PolicyCode
 
 _log = logging.getLogger(__name__)
 _FIRST_LOOKUP_S = 1.0  # a new set waits this long at most for its names
@@ -53,14 +54,15 @@ class Rounds:
         on_round: Callable[[Tick], None],
         timeout_s: float,
         window_s: float,
-        policy: Policy | None = None,
+        judge: Judge,
     ) -> None:
         self._schedule, self._resolver, self._ring, self._pairs = schedule, resolver, ring, pairs
         self._on_round = on_round
-        self._timeout_s, self._window_s, self._policy = timeout_s, window_s, policy or Policy()
+        self._timeout_s, self._window_s, self._judge = timeout_s, window_s, judge
         self.counts = RoundCounts()
         self.outcomes: Counter[int] = Counter()
-        self._columns = Columns(NO_TARGETS, self._policy)
+        self._columns = Columns(NO_TARGETS, judge)
+        self.refused_names: tuple[int, dict[int, PolicyCode]] = (0, {})  # of which revision; a new pair at each change
         self._probing: Probing | None = None
         self._planned: TargetSet | None = None
         self._planned_changes = self._turn = 0
@@ -108,12 +110,24 @@ class Rounds:
         """The same again while no name has got another address: the engine then keeps what it made of it."""
         known = self._resolver.changes
         if targets is not self._planned:
-            self._columns, self._turn = Columns(targets, self._policy), 0
+            self._columns, self._turn = Columns(targets, self._judge), 0
         same = targets is self._planned and known == self._planned_changes
         if self._probing is None or not same or self._columns.changing:
             self._probing = self._columns.probing(self._resolver.address, self._turn)
             self._planned, self._planned_changes = targets, known
+            self._note_refusals(targets)
         return self._probing
+
+    def _note_refusals(self, targets: TargetSet) -> None:
+        """A name may come to stand for an address that is refused, at any time after the set was taken."""
+        found = (targets.revision, self._columns.refused_names)
+        if found == self.refused_names:
+            return
+        for target in targets.targets:
+            why = found[1].get(target.id)
+            if why is not None and self.refused_names[1].get(target.id) != why:
+                _log.warning(say("what this name stands for is not pinged from here", name=target.address, code=why))
+        self.refused_names = found
 
     @property
     def unresolved(self) -> int:

@@ -98,6 +98,7 @@ class Home:
             f'[server]\nurl = "wss://127.0.0.1:{self.port}"\nca_file = "{self.anchor}"\n'
             f'passphrase_file = "{self.passphrase}"\n'
             f'[agent]\nhostname = "{HOSTNAME}"\nip_address = "127.0.0.1"\nbuffer = "memory"\n'
+            "[probe]\nallow_loopback = true\n"
             '[metrics]\nlisten = ""\n'
         )
 

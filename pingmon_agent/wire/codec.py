@@ -32,6 +32,7 @@ from .contract import (
     WireError,
     check_epoch,
 )
+from .hosts import MAX_REFUSED_LATER, decode_refused, encode_refused
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -189,7 +190,7 @@ def encode_report(report: Report) -> Json:
     message: Json = {"v": 1, "epoch": report.epoch, "rounds": [_encode_round(r) for r in report.rounds]}
     if report.gap is not None:
         message["gap"] = list(report.gap)
-    return message | _sent(report.sent_ms)
+    return message | _sent(report.sent_ms) | encode_refused(report.refused)
 
 
 def _sent(sent_ms: int | None) -> Json:
@@ -237,6 +238,7 @@ def decode_report(data: object) -> Report:
         rounds=tuple(_round(epoch, row) for row in rows),
         gap=_gap(fields.get("gap")),
         sent_ms=_optional_count(fields, "sent"),
+        refused=decode_refused(fields["refused"], MAX_REFUSED_LATER) if "refused" in fields else None,
     )
     if report.samples > MAX_SAMPLES_PER_REPORT:
         raise _bad(f"a report holds {MAX_SAMPLES_PER_REPORT} samples at most; send fewer rounds", ErrorCode.BATCH)

@@ -267,13 +267,15 @@ class Round:
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """Agent -> server: rounds in rising `seq`, all of one epoch. `gap` = (first, last, reason) given up before them;
-    `sent_ms` = the agent's wall clock as this leaves, which older agents do not say.
+    `sent_ms` = the agent's wall clock as this leaves, which older agents do not say; `refused` = (target id, code)
+    of names that its host now refuses to ping, None: as said before.
     """
 
     epoch: str
     rounds: tuple[Round, ...]
     gap: tuple[int, int, str] | None = None
     sent_ms: int | None = None
+    refused: tuple[tuple[int, str], ...] | None = None
 
     @property
     def samples(self) -> int:

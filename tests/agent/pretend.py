@@ -26,7 +26,11 @@ APPROVED = {
 }
 
 
-def targets(*addresses: str, revision: int = 1, interval_s: float = 0.2) -> dict[str, Any]:
+# Faster than an agent's standard policy allows; only root may write another one.
+QUICK_S = 0.2 if os.geteuid() == 0 else 1.0
+
+
+def targets(*addresses: str, revision: int = 1, interval_s: float = QUICK_S) -> dict[str, Any]:
     """An update_targets payload."""
     rows = [{"id": n, "name": f"t{n}", "address": address} for n, address in enumerate(addresses, 1)]
     facts = {"agent_id": AGENT_ID, "revision": revision, "issued_at": 0, "interval_s": interval_s, "sig": ""}
@@ -105,8 +109,12 @@ class AgentProcess:
         self.config = folder / "agent.toml"
         self.config.write_text(
             f'[server]\nurl = "wss://{host}:{port}"\nca_file = "{ca}"\npassphrase_file = "{folder}/passphrase"\n'
-            '[agent]\nhostname = "probe-1"\n[metrics]\nlisten = ""\n'
+            '[agent]\nhostname = "probe-1"\n[metrics]\nlisten = ""\n[probe]\nallow_loopback = true\n'
         )
+        if os.geteuid() == 0:
+            policy = folder / "policy.toml"
+            policy.write_text("min_interval_s = 0.1\n")
+            self.config.write_text(self.config.read_text() + f'policy_file = "{policy}"\n')
         self.log = folder / "agent.log"
         self._log_file = self.log.open("w")
         command = [sys.executable, "-m", "pingmon_agent", "run", "--config", str(self.config), *flags]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -188,3 +189,22 @@ def test_the_agent_starts_without_the_servers_stack() -> None:
 
     for module in ("pingmon", "flask", "sqlmodel", "sqlalchemy", "eventlet", "gevent", "numpy", "aiohttp"):
         assert f"'{module}'" not in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+@pytest.mark.parametrize("command", [["run"], ["config", "check"]])
+def test_an_agent_whose_policy_guards_nothing_does_not_start(
+    tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """Code 78 and what to do, before anything is pinged."""
+    path = configuration(tmp_path, "wss://127.0.0.1:1", authority.file)
+    policy = tmp_path / "policy.toml"
+    policy.write_text("max_targets = 1\n")
+    policy.chmod(0o666)
+    path.write_text(path.read_text() + f'[probe]\npolicy_file = "{policy}"\n')
+
+    code = cli.main([*command, "--config", str(path)])
+
+    assert code == 78
+    said = capsys.readouterr().err
+    assert f"others than root may write {policy}, so it guards nothing; run `chmod go-w {policy}`" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pingmon_agent.answers import Patience
 from pingmon_agent.delivery import Delivery
+from pingmon_agent.refusals import Refusals
 from pingmon_agent.ring import Ring
 from pingmon_agent.session import SessionState
 from pingmon_agent.wire import codec
-from pingmon_agent.wire.contract import Handshake, Report, TargetSet, WireError
+from pingmon_agent.wire.contract import (
+    MAX_MESSAGE_BYTES,
+    MAX_SAMPLES_PER_REPORT,
+    Handshake,
+    Report,
+    TargetSet,
+    WireError,
+)
 
 AGENT = "6f1c2f9e-0000-4000-8000-000000000001"
 Json = dict[str, Any]
@@ -45,11 +54,14 @@ class Side:
 
     now: float = 1000.0
     sets: list[TargetSet] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    names: tuple[int, dict[int, str]] = (-1, {})
 
     def __post_init__(self) -> None:
         self.ring = Ring(lambda: self.now)
         identity = Handshake(passphrase="pass", hostname="probe-1", ip_address="0.0.0.0", version="1")
-        self.delivery = Delivery(self.ring, identity, self.sets.append)
+        refusals = Refusals(lambda _set: self.refused, lambda: self.names)
+        self.delivery = Delivery(self.ring, identity, self.sets.append, refusals)
 
     def measure(self, count: int = 1) -> None:
         """Put rounds into the ring."""
@@ -489,7 +501,7 @@ TestLine.settings = settings(max_examples=60, stateful_step_count=30, deadline=N
 
 def test_the_server_is_told_what_this_host_refuses_to_ping(side: Side) -> None:
     """The set is taken all the same; the refused targets stand in the acknowledgement with their reason."""
-    side.delivery._refuses = {"224.0.0.1": "E_POLICY_MULTICAST"}.get
+    side.refused = {2: "E_POLICY_MULTICAST"}
     body = targets(revision=7)
     body["targets"] = [
         {"id": 1, "name": "fine", "address": "192.0.2.1"},
@@ -500,3 +512,53 @@ def test_the_server_is_told_what_this_host_refuses_to_ping(side: Side) -> None:
 
     assert answer == {"ok": True, "revision": 7, "refused": [[2, "E_POLICY_MULTICAST"]]}
     assert len(side.sets[-1].targets) == 2
+
+
+def test_thousands_of_refusals_fit_into_one_acknowledgement(side: Side) -> None:
+    """A message above 64 KiB would end the connection at every set: the first 500 are named, all are counted."""
+    side.refused = dict.fromkeys(range(12_000), "E_POLICY_NOT_ALLOWED")
+
+    answer = side.delivery.on_targets(targets(revision=7))
+
+    assert len(answer["refused"]) == 500
+    assert answer["refused_count"] == 12_000
+    assert len(json.dumps(answer)) < 32_768
+
+
+def test_a_name_that_came_to_be_refused_is_told_once_with_the_next_report(side: Side) -> None:
+    """Again until the report has arrived, and once more when it is no longer so; never under another revision."""
+    side.delivery.on_targets(targets(revision=7))
+    side.measure()
+    side.names = (6, {3: "E_POLICY_LOOPBACK"})
+    token, of_another_set = side.report()
+    side.ack(token, ok=True, upto=1)
+    side.names = (7, {3: "E_POLICY_LOOPBACK"})
+    side.measure()
+    token, first = side.report()
+    side.ack(token, ok=False, code="E_SERVER", message="", retry_after_s=0)
+    side.now += 10
+    token, again = side.report()
+    side.ack(token, ok=True, upto=2)
+    side.measure()
+    token, after = side.report()
+    side.ack(token, ok=True, upto=3)
+    side.names = (7, {})
+    side.measure()
+    _, moved_back = side.report()
+
+    told = [report.refused for report in (of_another_set, first, again, after, moved_back)]
+    assert told == [None, ((3, "E_POLICY_LOOPBACK"),), ((3, "E_POLICY_LOOPBACK"),), None, ()]
+
+
+def test_a_full_report_still_fits_with_its_refusals(side: Side) -> None:
+    """The largest round there may be, and as many refused names as are told."""
+    side.delivery.on_targets(targets(revision=7))
+    side.names = (7, dict.fromkeys(range(2**31, 2**31 + 100), "E_POLICY_" + "X" * 30))
+    column = array("i", [60_000_000]) * MAX_SAMPLES_PER_REPORT
+    side.ring.append(started_ms=2**41, revision=2**31, samples=column, disturbed=True)
+    outgoing = side.delivery.next_report(side.now)
+
+    assert outgoing is not None
+    event = json.dumps(["monitoring_data", outgoing.payload], separators=(",", ":"))
+    assert len(outgoing.payload["refused"]) == 20
+    assert len(event) + len("42/agent,12345678") < MAX_MESSAGE_BYTES

@@ -12,6 +12,7 @@ import pytest
 
 from pingmon_agent.engine import EchoEngine
 from pingmon_agent.pairs import Pairs
+from pingmon_agent.policy import Judge, Policy
 from pingmon_agent.resolve import Resolver
 from pingmon_agent.ring import Limits, Ring
 from pingmon_agent.rounds import Rounds
@@ -58,6 +59,7 @@ def test_a_day_without_drift_leak_or_wrong_match(monkeypatch: pytest.MonkeyPatch
         on_round=lambda tick: None,
         timeout_s=2.0,
         window_s=0.0,
+        judge=Judge(Policy(allow_loopback=True)),
     )
     engine = EchoEngine(stop)
     for lane in [*engine._lanes.values()] * 20:  # so that the allocator has found its form before we weigh

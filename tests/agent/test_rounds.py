@@ -10,6 +10,7 @@ import pytest
 
 from pingmon_agent.pairs import Pairs
 from pingmon_agent.plan import Engine, Plan
+from pingmon_agent.policy import Judge, Policy
 from pingmon_agent.resolve import Resolver
 from pingmon_agent.ring import Limits, Ring
 from pingmon_agent.rounds import Rounds
@@ -41,6 +42,7 @@ class Bench:
             on_round=self.ticks.append,
             timeout_s=2.0,
             window_s=1.0,
+            judge=Judge(Policy(min_interval_s=0.1)),
         )
         self.resolver.start()
         self.thread: threading.Thread | None = None

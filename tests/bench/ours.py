@@ -53,10 +53,12 @@ class OurAgent:
         )
         assert self._server.stdout is not None
         port = self._server.stdout.readline().strip()
-        config = folder / "agent.toml"
+        config, policy = folder / "agent.toml", folder / "policy.toml"
+        policy.write_text("max_targets = 1_000_000\nmax_packets_per_s = 1_000_000\nmin_interval_s = 0.1\n")
         config.write_text(
             f'[server]\nurl = "wss://127.0.0.1:{port}"\nca_file = "{authority.file}"\n'
             f'passphrase_file = "{folder / "passphrase"}"\n[agent]\nhostname = "bench"\n'
+            f'[probe]\nallow_loopback = true\npolicy_file = "{policy}"\n'
         )
         module = "pingmon_agent" if len(addresses) <= MAX_TARGETS else "tests.bench.unlimited"
         self._log = (folder / "agent.log").open("w")

@@ -218,7 +218,7 @@ def write_agent(
     agent.config.write_text(
         f'[server]\nurl = "{url}"\nca_file = "{agent.server.ca_file}"\npassphrase_file = "{secret}"\n'
         f'[agent]\nhostname = "{agent.hostname}"\nip_address = "{ip_address}"\n'
-        f'[probe]\ntimeout_ms = {timeout_ms}\nwindow_ms = 200\n[metrics]\nlisten = ""\n{extra}'
+        f'[probe]\ntimeout_ms = {timeout_ms}\nwindow_ms = 200\nallow_loopback = true\n[metrics]\nlisten = ""\n{extra}'
     )
 
 

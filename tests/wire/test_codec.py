@@ -96,9 +96,24 @@ def test_reports_come_back_as_they_were(columns: list[list[int]], disturbed: boo
             for i, c in enumerate(columns)
         ),
         gap=(1, 2, "ttl"),
+        refused=((17, "E_POLICY_LOOPBACK"),) if disturbed else None,
     )
 
     assert codec.decode_report(wire(codec.encode_report(report))) == report
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [None, {}, [1], [[1]], [[1, 2]], [["1", "E_POLICY_X"]], [[True, "E_POLICY_X"]], [[-1, "E_POLICY_X"]],
+     [[1, "E_TARGET"]], [[1, "E_POLICY_<b>"]], [[1, "E_POLICY_X\n"]], [[1, "E_POLICY_" + "X" * 31]],
+     [[1, "E_POLICY_X"]] * 21],
+)  # fmt: skip
+def test_refusals_are_read_strictly(refused: object) -> None:
+    """They end up on pages: pairs of an id and a code, few of them, or the report is malformed."""
+    body = codec.encode_report(Report(epoch=EPOCH, rounds=(Round(epoch=EPOCH, seq=1, started_ms=1, revision=1,
+                                                                samples=array("i", [1])),)))  # fmt: skip
+    with pytest.raises(WireError):
+        codec.decode_report(wire(body | {"refused": refused}))
 
 
 @pytest.mark.parametrize("value", [True, 1.5, None, "1", -8, 60_000_001, 2**63, float("nan")])
