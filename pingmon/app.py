@@ -142,7 +142,10 @@ def create_app(config: Config, clock: Clock | None = None) -> Application:
 
 
 def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT. Raises TlsError, LockError, DamageError and what `open_services` does."""
+    """Run until SIGTERM or SIGINT.
+
+    Raises TlsError, LockError, DamageError, what `open_services` does, and Refused where targets are above the limits.
+    """
     certificate, key = Path(config.tls.certificate), Path(config.tls.key)
     chain = tls.check_pair(certificate, key)
     context = tls.server_context(certificate, key, config.tls.minimum_version)
@@ -154,6 +157,7 @@ def serve(config: Config) -> None:
 
 def _serve(config: Config, context: ssl.SSLContext, not_after: float) -> None:
     application = create_app(config)
+    application.services.registry.check_load()
     application.not_after = not_after
     server = concurrency.Server(application.flask, config.server.listen, config.server.port, context)
     application.bad_connections = lambda: server.bad_connections

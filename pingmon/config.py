@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 DEFAULT_PATH = Path("/etc/pingmon/server.toml")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ConfigError(Exception):
@@ -24,6 +25,17 @@ class ConfigError(Exception):
 
 def _range(low: float, high: float) -> dict[str, Any]:
     return {"range": (low, high)}
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _networks(key: str, text: str) -> list[Network]:
+    try:
+        return [ipaddress.ip_network(word) for word in _words(text)]
+    except ValueError as error:
+        raise ConfigError(f"{key} = {text!r} is wrong: {error}; list networks such as 192.0.2.0/24") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +68,32 @@ class ProbingSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TargetsSection:
+    """What may be aimed at, and how much of it. Networks and domains are lists, separated by commas.
+
+    `foreign_*`: what one target outside the owned networks may get from the whole fleet; `agent_*`: of one agent.
+    """
+
+    allow_loopback: bool = False
+    owned_networks: str = ""
+    owned_domains: str = ""
+    foreign_packets_per_s: float = field(default=10.0, metadata=_range(0.001, 1_000_000))
+    foreign_agents: int = field(default=20, metadata=_range(0, 1_000_000))
+    agent_targets: int = field(default=12_000, metadata=_range(1, 12_000))
+    agent_packets_per_s: float = field(default=2_500.0, metadata=_range(1, 1_000_000))
+
+    @property
+    def networks(self) -> list[Network]:
+        """`owned_networks`, parsed; raises ConfigError."""
+        return _networks("targets.owned_networks", self.owned_networks)
+
+    @property
+    def domains(self) -> list[str]:
+        """`owned_domains` in lower case, without dots around them."""
+        return [word.lower().strip(".") for word in _words(self.owned_domains)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetentionSection:
     """How long raw rounds, minutes and hours stay."""
 
@@ -85,6 +123,7 @@ class Config:
     server: ServerSection = ServerSection()
     tls: TlsSection = TlsSection()
     probing: ProbingSection = ProbingSection()
+    targets: TargetsSection = TargetsSection()
     retention: RetentionSection = RetentionSection()
     metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
@@ -95,15 +134,9 @@ class Config:
         return Path(self.server.data_dir)
 
     @property
-    def metrics_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    def metrics_networks(self) -> list[Network]:
         """`metrics.allow`, parsed; raises ConfigError."""
-        words = [word.strip() for word in self.metrics.allow.split(",") if word.strip()]
-        try:
-            return [ipaddress.ip_network(word) for word in words]
-        except ValueError as error:
-            raise ConfigError(
-                f"metrics.allow = {self.metrics.allow!r} is wrong: {error}; list networks such as 192.0.2.0/24"
-            ) from None
+        return _networks("metrics.allow", self.metrics.allow)
 
     @property
     def public_url(self) -> str:
@@ -115,6 +148,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "server": ServerSection,
     "tls": TlsSection,
     "probing": ProbingSection,
+    "targets": TargetsSection,
     "retention": RetentionSection,
     "metrics": MetricsSection,
     "log": LogSection,
@@ -194,7 +228,7 @@ def _check(config: Config) -> None:
     probing = config.probing
     if probing.warn_ms >= probing.bad_ms:
         raise ConfigError(f"probing.warn_ms = {probing.warn_ms} must be smaller than probing.bad_ms = {probing.bad_ms}")
-    _ = config.metrics_networks
+    _ = config.metrics_networks, config.targets.networks
     if not _usable(config.public_url):
         raise ConfigError(
             f"server.public_url = {config.server.public_url!r} is wrong: it must look like https://monitor.example.net:8443"

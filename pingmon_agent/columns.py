@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .plan import STANDARD, Way
-from .policy import Judge, turns
+from .policy import Judge
 from .wire.contract import Outcome, Probe, Target, TargetSet
 from .wire.hosts import PolicyCode
 
@@ -62,7 +62,7 @@ class Columns:
         self._columns = [column for target in targets.targets for column in _columns_of(target)]
         self._plain = all(column.way == STANDARD and _is_plain(column.target.probe) for column in self._columns)
         self._sending = sorted(range(len(self._columns)), key=lambda place: self._columns[place].shot)
-        self._every = [turns(column.target.probe, self._interval_s) for column in self._columns]
+        self._every = [column.target.probe.turns(self._interval_s) for column in self._columns]
         self.limit_ms = max((column.target.probe.timeout_ms for column in self._columns), default=0)
         self.unresolved = self.refused = 0
         self.refused_names: dict[int, PolicyCode] = {}  # by target id: what their names stand for is refused

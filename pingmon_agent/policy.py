@@ -64,7 +64,7 @@ class Policy:
         for target in targets.targets:
             if target.id in refused:
                 continue
-            period = targets.interval_s * turns(target.probe, targets.interval_s)
+            period = targets.interval_s * target.probe.turns(targets.interval_s)
             cost = target.probe.columns / period
             why = self._too_much(target.probe, period, count + 1, rate + cost)
             if why is not None:
@@ -81,11 +81,6 @@ class Policy:
         if count > self.max_targets:
             return PolicyCode.TARGETS
         return PolicyCode.RATE if rate > self.max_packets_per_s * _ROUNDING else None
-
-
-def turns(probe: Probe, interval_s: float) -> int:
-    """In every how many rounds a target is due."""
-    return max(1, round(probe.interval_s / interval_s))
 
 
 class Judge:

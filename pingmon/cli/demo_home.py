@@ -91,6 +91,7 @@ class Home:
             f'public_url = "{self.url}"\ndata_dir = "{home / "data"}"\n'
             f'[tls]\ncertificate = "{home / "server.pem"}"\nkey = "{home / "server.key"}"\n'
             f"[probing]\ninterval_s = {INTERVAL_S}\nmesh = false\n"
+            "[targets]\nallow_loopback = true\n"
         )
 
     def _agent_toml(self) -> str:

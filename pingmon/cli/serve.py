@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from pingmon import config as settings
+from pingmon.services.errors import Refused
 from pingmon.services.passphrases import PepperError
 from pingmon.store.check import MEND, SAMPLES, DamageError
 from pingmon.store.lock import LockError
@@ -40,6 +41,9 @@ def _serve(args: argparse.Namespace) -> int:
         serve(config)
     except TlsError as error:
         raise CommandError(str(error), EX_CONFIG) from error
+    except Refused as refusal:
+        why = f"{refusal.message}; the server does not start before (see [targets] in docs/operations.md)"
+        raise CommandError(why, EX_CONFIG) from refusal
     except (SchemaError, PepperError, LockError, DamageError) as error:
         raise CommandError(str(error)) from error
     except StoreError as error:

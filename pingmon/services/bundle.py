@@ -11,6 +11,7 @@ from pingmon.store.directory import Directory
 from pingmon.store.ledger import LedgerFile
 from pingmon.store.rounds import SqliteRounds, StoredRound
 
+from .aim import Rules
 from .book import Book
 from .cells import WINDOW, Thresholds
 from .clock import Clock, SystemClock
@@ -102,7 +103,8 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
     directory = Directory(config.data_dir / "pingmon.db")
     rounds = SqliteRounds(config.data_dir / "samples.db")
     probing = config.probing
-    registry = Registry(directory, clock, mesh=probing.mesh, interval_s=probing.interval_s)
+    rules = Rules(config.targets, probing.interval_s)
+    registry = Registry(directory, clock, rules, mesh=probing.mesh, interval_s=probing.interval_s)
     recent = Recent()
     limits = Thresholds(round(probing.warn_ms * 1000), round(probing.bad_ms * 1000))
     health = Health(clock, lambda: directory.trouble)

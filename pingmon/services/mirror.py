@@ -16,7 +16,8 @@ from pingmon.store.directory import Directory, Transaction, unpack_ids
 from pingmon.store.models import Passphrase
 from pingmon_agent.wire.contract import Target, TargetSet
 
-from . import targets as rules
+from . import targets
+from .aim import Aim, Fleet, Rules
 from .clock import Clock
 from .errors import Conflict, NotFound
 from .views import AgentView, SetView, TargetView
@@ -40,8 +41,8 @@ class Snapshot:
 class Mirror:
     """Lookups. `connected` is kept by the agent socket, the rest follows the database."""
 
-    def __init__(self, directory: Directory, clock: Clock, *, mesh: bool, interval_s: float) -> None:
-        self._directory, self._clock = directory, clock
+    def __init__(self, directory: Directory, clock: Clock, rules: Rules, *, mesh: bool, interval_s: float) -> None:
+        self._directory, self._clock, self.rules = directory, clock, rules
         self.mesh, self.interval_s = mesh, interval_s
         self.listeners: list[Listener] = []
         self.connected: set[int] = set()
@@ -64,7 +65,7 @@ class Mirror:
         agents = self.snapshot.agents.values()
         # An id before all: a stranger may call himself like the id of another.
         found = [a for a in agents if a.id == ref] or [a for a in agents if a.hostname == ref]
-        measuring = [a for a in found if a.state in rules.MEASURING]
+        measuring = [a for a in found if a.state in targets.MEASURING]
         if len(found) > 1 and len(measuring) != 1:
             raise Conflict(f"several agents are called {ref!r}; use the id, one of {', '.join(a.id for a in found)}")
         if not found:
@@ -129,7 +130,21 @@ class Mirror:
     def describe(self, view: AgentView) -> dict[str, Any]:
         """An agent as JSON, with what only the running server knows."""
         seen = max(view.last_seen_ms, self._seen.get(view.no, 0))
-        return view.as_json() | {"connected": view.no in self.connected, "last_seen": seen / 1000}
+        live = {"connected": view.no in self.connected, "last_seen": seen / 1000}
+        return view.as_json() | live | {"not_in_mesh": self.why_not_in_mesh(view)}
+
+    def why_not_in_mesh(self, view: AgentView) -> str | None:
+        """Why an agent that should be a target of the others is none; None if it is, or should not be."""
+        wanted = self.mesh and view.mesh and not view.legacy
+        return self.rules.why_not_in_mesh(view.ip_address, view.observed_ip) if wanted else None
+
+    def check_load(self) -> None:
+        """Raises Conflict where the targets that there are load one of them, or the agents, above the limits."""
+        self.rules.check_all(*self._load())
+
+    def _load(self) -> tuple[Fleet, list[Aim]]:
+        views = self.targets()
+        return targets.fleet_of(self.agents()), [Aim(v.name, v.address, v.probe, v.agent_no) for v in views]
 
     # -- keeping up --
 
@@ -168,10 +183,14 @@ class Mirror:
 
     @contextmanager
     def change(self) -> Iterator[Transaction]:
-        """One decision: a transaction that ends with new target sets and a fresh copy in memory."""
+        """One decision: a transaction that ends with new target sets and a fresh copy in memory.
+
+        Raises Conflict, and changes nothing, where it would load a target or the agents above the limits of [targets].
+        """
+        before = self._load()
         with self._directory.transaction() as tx:
             yield tx
-            rules.renew_sets(tx, self._clock.wall_ms())
+            self.rules.check_growth(before, targets.renew_sets(tx, self._clock.wall_ms()))
             tx.changed()
         self.refresh()
 
@@ -199,7 +218,7 @@ def _read(tx: Transaction) -> Snapshot:
         sets={
             no: SetView(revision=row.revision, target_ids=unpack_ids(row.target_ids))
             for no, row in tx.latest_sets().items()
-            if no in agents and agents[no].state in rules.MEASURING
+            if no in agents and agents[no].state in targets.MEASURING
         },
         passphrases=passphrases,
         by_identity={(view.hostname, view.passphrase_id): no for no, view in agents.items()},

@@ -12,6 +12,7 @@ from pingmon_agent.wire.contract import Probe, WireError
 
 from .errors import Invalid
 
+SHORTEST_S = 1  # as probing.interval_s has it
 _NAMES = tuple(f.name for f in dataclasses.fields(Probe))
 
 
@@ -21,9 +22,14 @@ def check_probe(fields: Mapping[str, object]) -> Probe:
         if name not in _NAMES:
             raise Invalid(f"{name!r} is no way to probe; there are {', '.join(_NAMES)}")
     try:
-        return decode_probe(fields)
+        probe = decode_probe(fields)
     except WireError as error:
         raise Invalid(error.message) from None
+    if 0 < probe.interval_s < SHORTEST_S:
+        raise Invalid(
+            f"interval_s = {probe.interval_s:g} is wrong: it must be 0 (every round) or at least {SHORTEST_S}"
+        )
+    return probe
 
 
 def parse_probe(words: Iterable[str]) -> Probe:

@@ -86,7 +86,9 @@ class Registry(Mirror):
         return self.snapshot.agents[view.no]
 
     def in_mesh(self, row: Agent) -> bool:
-        return self.mesh and row.mesh and not row.legacy and row.state in rules.MEASURING
+        """Whether the others ping this agent."""
+        wanted = self.mesh and row.mesh and not row.legacy and row.state in rules.MEASURING
+        return wanted and self.rules.why_not_in_mesh(row.ip_address, row.observed_ip) is None
 
     @staticmethod
     def _row(tx: Transaction, agent_no: int) -> Agent:
@@ -99,7 +101,7 @@ class Registry(Mirror):
 
     def add_target(self, name: str, address: str, actor: str, probe: Probe = STANDARD) -> TargetView:
         """Raises Invalid, Conflict."""
-        wanted = rules.Wanted(name, address, probe).checked()
+        wanted = rules.Wanted(name, address, probe).checked(self.rules)
         now = self._clock.wall_ms()
         with self.change() as tx:
             row = rules.add(tx, wanted, now)
@@ -119,7 +121,7 @@ class Registry(Mirror):
             view.name if name is None else name,
             view.address if address is None else address,
             view.probe if probe is None else probe,
-        ).checked()
+        ).checked(self.rules)
         if any(t.name == wanted.name and t.id != view.id for t in self.targets()):
             raise Conflict(f"there is a target named {wanted.name!r} already; choose another name")
         now = self._clock.wall_ms()
@@ -145,7 +147,7 @@ class Registry(Mirror):
 
         The same list again changes nothing.
         """
-        clean = [rules.Wanted(*item).checked() for item in wanted]
+        clean = [rules.Wanted(*item).checked(self.rules) for item in wanted]
         self.refresh()
         own = [(t.name, t.address, t.probe) for t in self.targets() if t.agent_no is None]
         mesh = {(t.name, t.address, t.probe) for t in self.targets() if t.agent_no is not None}

@@ -5,52 +5,21 @@ All functions work inside a transaction that the registry opened. Must not know:
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import idna
-
 from pingmon.store.directory import Transaction, pack_ids
 from pingmon.store.models import Agent, Target, TargetSet
-from pingmon_agent.wire.contract import MAX_TARGETS, Probe, State, WireError, check_hostname
+from pingmon_agent.wire.contract import MAX_TARGETS, Probe, State
 
+from .aim import Aim, Fleet, Rules
 from .errors import Conflict, Invalid
 from .probes import probe_of, probe_text
+from .views import AgentView
 
 # An agent on hold keeps measuring what it was told, so its set is kept up to date too.
 MEASURING = (State.APPROVED, State.HOLD)
-
-
-def check_address(text: str) -> str:
-    """An address or host name in canonical form; raises Invalid with the reason."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return _check_name(text)
-    if getattr(address, "scope_id", None) is not None:
-        raise Invalid(f"{text!r} carries a zone (%...); give an address that is the same on every agent")
-    if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
-        raise Invalid(f"{text!r} is not the address of one host; give a unicast address")
-    return str(getattr(address, "ipv4_mapped", None) or address)
-
-
-def _check_name(text: str) -> str:
-    last = text.rstrip(".").rpartition(".")[2]
-    try:
-        name = check_hostname(_to_ascii(text.rstrip(".")))
-    except (WireError, idna.IDNAError):
-        name = ""
-    # "300.1.1.1" and "2130706433" are broken addresses, not names: no top-level domain is a number.
-    if not name or last.isdigit() or last.lower().startswith("0x"):
-        raise Invalid(f"{text!r} is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1")
-    return name
-
-
-def _to_ascii(text: str) -> str:
-    """A name with other letters in the form that name servers know (bücher.example -> xn--bcher-kva.example)."""
-    return text if text.isascii() else idna.encode(text, uts46=True).decode()
 
 
 def check_label(text: str) -> str:
@@ -68,9 +37,9 @@ class Wanted(NamedTuple):
     address: str
     probe: Probe = Probe()
 
-    def checked(self) -> Wanted:
+    def checked(self, rules: Rules) -> Wanted:
         """The same in canonical form; raises Invalid."""
-        return Wanted(check_label(self.name), check_address(self.address), self.probe)
+        return Wanted(check_label(self.name), rules.check_address(self.address), self.probe)
 
 
 def _row(wanted: Wanted, now_ms: int, agent_no: int | None = None) -> Target:
@@ -136,6 +105,12 @@ def rewrite(tx: Transaction, target_id: int, wanted: Wanted) -> None:
         check_room(tx.targets())
 
 
+def fleet_of(agents: Iterable[Agent | AgentView]) -> Fleet:
+    """Of all agents, those that measure."""
+    measuring = [agent for agent in agents if agent.state in MEASURING]
+    return Fleet(frozenset(a.no for a in measuring if a.no is not None), frozenset(a.observed_ip for a in measuring))
+
+
 def columns(target: Target) -> int:
     """Samples of one target in a round."""
     return probe_of(target.probe).columns
@@ -179,13 +154,16 @@ def _adopt_or_add(tx: Transaction, agent: Agent, now_ms: int) -> None:
         add(tx, Wanted(f"{agent.hostname} (agent {agent.no})", agent.ip_address), now_ms, agent.no)
 
 
-def renew_sets(tx: Transaction, now_ms: int, changed: Iterable[int] = ()) -> None:
-    """Write a new revision for each agent whose set, or the address of something in it, is not what it was."""
+def renew_sets(tx: Transaction, now_ms: int, changed: Iterable[int] = ()) -> tuple[Fleet, list[Aim]]:
+    """Write a new revision for each agent whose set, or the address of something in it, is not what it was.
+
+    Returns what the rules of [targets] must know of the result.
+    """
     tx.flush()
-    live, latest, touched = tx.targets(), tx.latest_sets(), set(changed)
+    live, latest, touched, agents = tx.targets(), tx.latest_sets(), set(changed), tx.agents()
     # Read once and cut by slices: this runs for every agent at every change, on the hub.
     ids, own = _columns_of(live)
-    for agent in tx.agents():
+    for agent in agents:
         if agent.state not in MEASURING or agent.no is None:
             continue
         start, end = own.get(agent.no, (0, 0))
@@ -195,6 +173,7 @@ def renew_sets(tx: Transaction, now_ms: int, changed: Iterable[int] = ()) -> Non
             continue
         revision = last.revision + 1 if last else 1
         tx.add_target_set(TargetSet(agent_no=agent.no, revision=revision, target_ids=packed, created_ms=now_ms))
+    return fleet_of(agents), [Aim(t.name, t.address, probe_of(t.probe), t.agent_no) for t in live]
 
 
 def _columns_of(live: Sequence[Target]) -> tuple[list[int], dict[int, tuple[int, int]]]:

@@ -220,6 +220,10 @@ class Probe:
         """Samples of this target in one round: `count` for each family."""
         return self.count * (2 if self.family == 46 else 1)
 
+    def turns(self, interval_s: float) -> int:
+        """In every how many rounds, `interval_s` apart, this is due."""
+        return max(1, round(self.interval_s / interval_s))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:

@@ -80,6 +80,7 @@ def test_putting_a_list_keeps_the_ids_of_what_stays(services: Services) -> None:
         ("300.1.1.1", "'300.1.1.1' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
         ("2130706433", "'2130706433' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
         ("0x7f.1", "'0x7f.1' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
+        ("1\u30022", "'1\u30022' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
         ("a\u2024b", "'a\u2024b' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
         ("a b", "'a b' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
         ("", "'' is no address; give an IPv4 or IPv6 address or a host name, such as 192.0.2.1"),
@@ -187,7 +188,7 @@ def test_another_program_s_change_is_noticed(services: Services, clock: FakeCloc
     """The command line writes the database; the server sees it at its next look."""
     from pingmon.services.registry import Registry
 
-    other = Registry(services.directory, clock, mesh=True, interval_s=5)
+    other = Registry(services.directory, clock, services.registry.rules, mesh=True, interval_s=5)
     other.add_target("gw", "192.0.2.254", "cli")
 
     assert services.registry.targets() == []

@@ -196,13 +196,14 @@ def make_pki(directory: Path, names: tuple[str, ...] = LOOPBACK) -> None:
 
 
 def write_server(server: Server, *, listen: str | None = None, interval_s: float, mesh: bool, extra: str = "") -> None:
-    """server.toml of `server`; `extra` is more TOML, `listen` another address than the one it is reached at."""
+    """server.toml of `server`; `extra` is more TOML (of [targets], until it begins
+    another section), `listen` another address than the one it is reached at."""
     home = server.directory
     server.config.write_text(
         f'[server]\nlisten = "{listen or server.host}"\nport = {server.port}\n'
         f'public_url = "{server.url}"\ndata_dir = "{home / "data"}"\n'
         f'[tls]\ncertificate = "{home / "server.pem"}"\nkey = "{home / "server.key"}"\n'
-        f"[probing]\ninterval_s = {interval_s}\nmesh = {str(mesh).lower()}\n{extra}"
+        f"[probing]\ninterval_s = {interval_s}\nmesh = {str(mesh).lower()}\n[targets]\nallow_loopback = true\n{extra}"
     )
 
 
