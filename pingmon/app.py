@@ -133,6 +133,7 @@ class Application:
         self.services.ingest.stop()
         committer.join(STOP_PATIENCE_S)
         self.services.registry.flush_seen()
+        self.services.refusals.flush()
         self.services.close()
 
 

@@ -185,7 +185,10 @@ class AgentSocket:
         report = codec.decode_report(data)
         if report.epoch != session.epoch:
             raise WireError(ErrorCode.STATE, "the report's epoch is not that of the handshake; shake hands again")
-        return self._services.ingest.submit(agent_no, report)
+        answer = self._services.ingest.submit(agent_no, report)
+        if report.refused is not None:
+            self._services.refusals.reported(agent_no, report.refused)
+        return answer
 
     # -- pushes --
 
@@ -234,16 +237,24 @@ class AgentSocket:
         said = answer[0] if answer and isinstance(answer[0], dict) else {}
         if said.get("ok") is True:
             session.refused_sets = 0
-            refused = said.get("refused")
-            if isinstance(refused, list) and refused:
-                log.warning("agent refuses targets agent=%s count=%d first=%.60r", self._name(session.agent_no),
-                            len(refused), refused[0])  # fmt: skip
+            self._note_refusals(session, said)
         elif session.told_revision == revision:
             session.told_revision = -1
             session.refused_sets += 1
             code, why = str(said.get("code"))[:40], str(said.get("message"))[:200]
             log.warning("targets refused agent=%s code=%r: %r", self._name(session.agent_no), code, why)
             self._server.start_background_task(self._tell_targets_again, session)
+
+    def _note_refusals(self, session: Session, said: Json) -> None:
+        name, agent_no, refusals = self._name(session.agent_no), session.agent_no or 0, self._services.refusals
+        try:
+            refusals.acknowledged(agent_no, said)
+        except WireError as error:
+            self._services.ingest.reject(error.code)
+            log.warning("acknowledgement of targets is malformed agent=%s: %s", name, error.message)
+        else:
+            if said.get("refused"):
+                log.warning("agent refuses targets agent=%s count=%d", name, refusals.count(agent_no))
 
     def _tell_targets_again(self, session: Session) -> None:
         self._server.sleep(min(TARGETS_AGAIN_MAX_S, TARGETS_AGAIN_S * 2 ** min(session.refused_sets - 1, 6)))

@@ -29,6 +29,7 @@ class Jobs:
         self._scheduler.add_job(services.retention.run, "interval", seconds=RETENTION_EVERY_S, id="retention")
         self._scheduler.add_job(self._tidy, "interval", seconds=COMPACTION_EVERY_S, id="compaction")
         self._scheduler.add_job(services.registry.flush_seen, "interval", seconds=SEEN_EVERY_S, id="seen")
+        self._scheduler.add_job(services.refusals.flush, "interval", seconds=SEEN_EVERY_S, id="refusals")
         self._scheduler.add_job(services.look, "interval", seconds=LOOK_EVERY_S, id="look")
         self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 

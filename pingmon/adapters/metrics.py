@@ -84,7 +84,11 @@ class ServerCollector:
             "The agent's clock minus the server's, as far as the way lets one tell.",
             labels=["agent"],
         )
+        refused = GaugeMetricFamily(
+            "pingmon_server_agent_targets_refused", "Targets that the agent's host refuses to ping.", labels=["agent"]
+        )
         for agent in self._services.grid.layout.agents:
+            refused.add_metric([agent.hostname], self._services.refusals.count(agent.no))
             offset_ms = self._services.clocks.offset_ms(agent.no)
             if offset_ms is not None:
                 offsets.add_metric([agent.hostname], offset_ms / 1000)
@@ -92,6 +96,7 @@ class ServerCollector:
             newest.add_metric([agent.hostname], self._services.recent.newest_ms(agent.no) / 1000)
         yield connected
         yield newest
+        yield refused
         yield offsets
         yield from self._completeness()
         pairs = sum(len(set(s.target_ids)) for s in registry.snapshot.sets.values())

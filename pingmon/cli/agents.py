@@ -69,7 +69,10 @@ def _row(view: AgentView) -> dict[str, Any]:
 def _show(args: argparse.Namespace) -> int:
     with services_of(args) as services:
         view = services.registry.agent(args.agent)
-        shown = view.as_json() | {"completeness": services.completeness.line(view)}
+        registry = services.registry
+        shown = view.as_json() | {"not_in_mesh": registry.why_not_in_mesh(view)}
+        shown |= services.refusals.shown(view.no, registry.snapshot.targets)
+        shown |= {"completeness": services.completeness.line(view)}
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
     return 0
 

@@ -27,6 +27,7 @@ from .legacy import LegacyIngest
 from .passphrases import Pepper
 from .past import Past
 from .recent import KEEP_MS, Recent
+from .refusals import Refusals
 from .registry import Registry
 from .retention import Retention
 from .rollups import RollUps
@@ -42,6 +43,7 @@ class Services:
     accounts: Accounts
     rounds: SqliteRounds
     registry: Registry
+    refusals: Refusals
     enrolment: Enrolment
     recent: Recent
     grid: Grid
@@ -120,6 +122,7 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         accounts=Accounts(directory),
         rounds=rounds,
         registry=registry,
+        refusals=Refusals(directory, clock),
         enrolment=Enrolment(registry, Pepper(config.data_dir / "pepper"), clock),
         recent=recent,
         grid=grid,

@@ -21,7 +21,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from . import schema
-from .models import Agent, Audit, DirectoryRevision, Passphrase, Target, TargetSet
+from .models import Agent, Audit, DirectoryRevision, Passphrase, Target, TargetRefusals, TargetSet
 
 LOCK_WAIT_S, LOCK_PAUSE_S = 5.0, 0.02
 Row = TypeVar("Row", Agent, Target)
@@ -112,6 +112,14 @@ class Transaction:
         )
         gone = self._session.execute(delete(TargetSet).where(successor.exists()))
         return int(gone.rowcount)  # type: ignore[attr-defined]
+
+    def refusals(self) -> list[TargetRefusals]:
+        """What each agent refuses to ping."""
+        return list(self._session.exec(select(TargetRefusals)))
+
+    def save_refusals(self, agent_no: int, at_ms: int, refused: str) -> None:
+        """Keep the newest word of an agent."""
+        self._session.merge(TargetRefusals(agent_no=agent_no, at_ms=at_ms, refused=refused))
 
     # -- passphrases --
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from flask_security.core import RoleMixin, UserMixin
 from flask_security.datastore import AsaList
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, false, text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, Text, false, text
 from sqlalchemy.ext.mutable import MutableList
 from sqlmodel import Field, Relationship, SQLModel
 
@@ -173,6 +173,15 @@ class TargetSet(DirectoryBase, table=True):
     revision: int = Field(primary_key=True)
     target_ids: bytes = Field(sa_type=LargeBinary)
     created_ms: int = unix_ms()
+
+
+class TargetRefusals(DirectoryBase, table=True):
+    """What an agent's host refuses to ping, as the agent said last. `refused` is JSON."""
+
+    __tablename__ = "target_refusals"
+    agent_no: int = Field(primary_key=True, foreign_key="agents.no")
+    at_ms: int = unix_ms()
+    refused: str = Field(sa_type=Text)
 
 
 class Audit(DirectoryBase, table=True):

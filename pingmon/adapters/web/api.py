@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from pingmon.services.errors import NotFound
 from pingmon.services.probes import check_probe
+from pingmon.services.refusals import FEW
 from pingmon.services.views import AgentView, seconds
 from pingmon_agent.wire.contract import State
 
@@ -20,7 +21,15 @@ from .payload import body, fields
 
 MAX_BODY_BYTES: Final = 1 << 20
 # What a viewer does not learn about an agent: where it is and how it came in.
-DETAILS: Final = ("ip_address", "observed_ip", "previous_ip", "version", "passphrase_label", "decided_by")
+DETAILS: Final = (
+    "ip_address",
+    "observed_ip",
+    "previous_ip",
+    "version",
+    "passphrase_label",
+    "decided_by",
+    "not_in_mesh",
+)
 TARGET: Final[dict[str, type]] = {"name": str, "address": str}
 NO_AGENT: Final = "there is no agent {!r}; the list of agents shows ids and hostnames"
 PROBE: Final[dict[str, type]] = {"probe": dict}
@@ -31,8 +40,11 @@ blueprint = Blueprint("api", __name__)
 # -- agents --
 
 
-def _seen_by_me(view: AgentView) -> dict[str, Any]:
-    described: dict[str, Any] = services().registry.describe(view)
+def _seen_by_me(view: AgentView, refusals: int | None = None) -> dict[str, Any]:
+    """`refusals`: as many of the targets that it refuses; None for all that are known."""
+    registry = services().registry
+    described: dict[str, Any] = registry.describe(view)
+    described |= services().refusals.shown(view.no, registry.snapshot.targets, refusals)
     described["clock_offset_s"] = seconds(services().clocks.offset_ms(view.no))
     if (current_role() or 0) >= Role.OPERATOR:
         return described
@@ -47,7 +59,7 @@ def visible(view: AgentView) -> bool:
 @blueprint.get("/api/v1/agents")
 def list_agents() -> ResponseReturnValue:
     """All agents; a viewer does not see those that wait."""
-    return jsonify(agents=[_seen_by_me(view) for view in services().registry.agents() if visible(view)])
+    return jsonify(agents=[_seen_by_me(view, FEW) for view in services().registry.agents() if visible(view)])
 
 
 @blueprint.get("/api/v1/agents/<ref>")

@@ -77,8 +77,11 @@ def agent_completeness(ref: str) -> ResponseReturnValue:
 
 @blueprint.get("/api/v1/completeness/<agent>/<target>")
 def pair_completeness(agent: str, target: str) -> ResponseReturnValue:
-    """The same for one pair."""
-    return jsonify(services().completeness.pair(agent, target, *_window()))
+    """The same for one pair, and why the agent's host refuses to ping this target, if it does."""
+    body = services().completeness.pair(agent, target, *_window())
+    registry = services().registry
+    why = services().refusals.why(registry.agent(agent).no, registry.target(target).id)
+    return jsonify(body | {"refused": why})
 
 
 def _window() -> tuple[float | None, float | None]:

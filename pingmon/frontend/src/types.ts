@@ -19,6 +19,18 @@ export interface AgentRow {
   connected: boolean;
   /** the agent's clock minus the server's; null for agents that do not say */
   clock_offset_s: number | null;
+  /** why an agent that should be a target of the others is none */
+  not_in_mesh?: string | null;
+  /** targets that the agent's host refuses to ping: how many, and the first of them */
+  refused_count: number;
+  refused: Refusal[];
+}
+
+export interface Refusal {
+  target_id: number;
+  target: string;
+  code: string;
+  reason: string;
 }
 
 export interface TargetRow {
@@ -70,4 +82,6 @@ export interface Completeness {
   missing: number;
   gaps: MissingSpan[];
   not_expected: MissingSpan[];
+  /** of a pair: why the agent's host refuses to ping this target */
+  refused?: { code: string; reason: string } | null;
 }

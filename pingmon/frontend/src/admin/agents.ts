@@ -79,7 +79,7 @@ function row(agent: AgentRow): HTMLElement {
     "tr",
     { "data-agent": agent.hostname, "data-row": agent.id },
     h("th", { scope: "row" }, h("span", { class: "name" }, presence(agent), agent.hostname, kind(agent)), sameName(agent)),
-    cell("State", stateBadge(agent)),
+    cell("State", stateBadge(agent), refusals(agent), meshNote(agent)),
     cell("Address", addressPair(agent)),
     cell("Version", agent.version || "–"),
     cell("Passphrase", agent.passphrase_label || "–"),
@@ -100,6 +100,20 @@ function clockWarning(agent: AgentRow): Child {
   if (Math.abs(offset) < 1) return null;
   const text = `clock ${duration(Math.abs(offset) * 1000)} ${offset > 0 ? "ahead" : "behind"}`;
   return h("div", { class: "warning small", title: "Times are shown corrected by this. Set the clock of the host, for example with NTP." }, `⚠ ${text}`);
+}
+
+/** What the agent's own policy keeps it from pinging, the first of it in words. */
+function refusals(agent: AgentRow): Child {
+  if (!agent.refused_count) return null;
+  const lines = agent.refused.map((refusal) => h("li", {}, `${refusal.target}: ${refusal.reason}`));
+  const more = agent.refused_count - agent.refused.length;
+  if (more > 0) lines.push(h("li", {}, `and ${more} more: pingmon agents show ${agent.hostname}`));
+  const summary = h("summary", { class: "warning small" }, `⚠ refuses ${plural(agent.refused_count, "target")}`);
+  return h("details", { class: "refusals" }, summary, h("ul", { class: "muted small" }, ...lines));
+}
+
+function meshNote(agent: AgentRow): Child {
+  return agent.not_in_mesh ? h("div", { class: "warning small" }, `⚠ not pinged by the others: ${agent.not_in_mesh}`) : null;
 }
 
 function kind(agent: AgentRow): Child {

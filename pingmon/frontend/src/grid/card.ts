@@ -133,7 +133,7 @@ export class Card {
         api<PairHistory>("GET", this.historyOf(agent.id, target.id), undefined, this.request.signal),
         api<Completeness>("GET", this.accountOf(agent.id, target.id), undefined, this.request.signal),
       ]);
-      if (key === this.key) this.fill(history, missingSpans(account));
+      if (key === this.key) this.fill(history, missingSpans(account), account.refused?.reason ?? "");
     } catch (error) {
       if (error instanceof DOMException) return;
       if (key === this.key) this.say(error instanceof Error ? error.message : String(error));
@@ -145,18 +145,19 @@ export class Card {
     return (this.picture.asOfMs ?? Date.now() + this.picture.clockOffsetMs) / 1000;
   }
 
-  private tellGaps(spans: readonly MissingSpan[]): void {
+  private tellGaps(spans: readonly MissingSpan[], refused = ""): void {
     const lines = gapLines(spans, clockTime);
+    if (refused) lines.unshift(`The agent's host refuses to ping this target: ${refused}.`);
     this.gaps.replaceChildren(...lines.map((line) => h("li", {}, line)));
     this.gaps.hidden = lines.length === 0;
   }
 
-  private fill(history: PairHistory, missing: readonly MissingSpan[]): void {
+  private fill(history: PairHistory, missing: readonly MissingSpan[], refused: string): void {
     const summary = summarise(history.samples);
     this.fillFigures(summary.current, summary.median, summary.max, summary.loss);
     this.clearChart();
     this.say(summary.measured ? "" : "Nothing was measured on this path in this hour.");
-    this.tellGaps(missing);
+    this.tellGaps(missing, refused);
     if (!summary.measured) return;
     this.chart = drawChart(this.plot, history, missing, this.atS(), this.readout);
     this.plot.setAttribute("role", "img");
