@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import logging
 import signal
-import ssl
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -94,19 +93,23 @@ class Application:
         self.grid = GridSocket(self.sockets, services, web.viewer_id)
         self.jobs = Jobs(services)
         self.bad_connections: Callable[[], int] = lambda: 0
-        self.not_after = 0.0
+        self.certificate: tls.Served | None = None  # set by `serve`
         self.flask.secret_key = secret_file(config.data_dir / "session-key", "everybody has to sign in again")
-        web.install(self.flask, services, self.grid.kick)
+        web.install(self.flask, services, self.grid.kick, self._warning)
         outside = metrics.Outside(
             agents=lambda: self.agents.connections,
             browsers=lambda: self.grid.connections,
             bad_connections=lambda: self.bad_connections(),  # noqa: PLW0108 - set later, by `serve`
             job_failures=lambda: self.jobs.failures,
             handler_faults=lambda: self.agents.faults,
-            certificate_not_after=lambda: self.not_after,
+            certificate_not_after=lambda: self.certificate.chain.not_after if self.certificate else 0.0,
+            certificate_failures=lambda: self.certificate.failures if self.certificate else 0,
         )
         self.flask.register_blueprint(metrics.blueprint(services, outside, web.may_read_metrics))
         self.flask.wsgi_app = without_deflate(self.flask.wsgi_app)  # type: ignore[method-assign, assignment]
+
+    def _warning(self) -> str | None:
+        return self.certificate.warning() if self.certificate is not None else None
 
     def start_background(self) -> threading.Thread:
         """Start the committer (returned) and everything that goes on by itself."""
@@ -118,9 +121,11 @@ class Application:
         return committer
 
     def _keep_up(self) -> None:
-        """Notice what the command line changed in the database."""
+        """Notice what the command line changed in the database, and a new certificate."""
         while True:
             self.sockets.sleep(REFRESH_S)
+            if self.certificate is not None:
+                self.certificate.look()
             try:
                 self.services.registry.refresh()
             except Exception:
@@ -148,19 +153,18 @@ def serve(config: Config) -> None:
     Raises TlsError, LockError, DamageError, what `open_services` does, and Refused where targets are above the limits.
     """
     certificate, key = Path(config.tls.certificate), Path(config.tls.key)
-    chain = tls.check_pair(certificate, key)
-    context = tls.server_context(certificate, key, config.tls.minimum_version)
+    served = tls.Served(certificate, key, config.tls.minimum_version)
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with held(config.data_dir):
         refuse_damage(config.data_dir)
-        _serve(config, context, chain.not_after)
+        _serve(config, served)
 
 
-def _serve(config: Config, context: ssl.SSLContext, not_after: float) -> None:
+def _serve(config: Config, served: tls.Served) -> None:
     application = create_app(config)
     application.services.registry.check_load()
-    application.not_after = not_after
-    server = concurrency.Server(application.flask, config.server.listen, config.server.port, context)
+    application.certificate = served
+    server = concurrency.Server(application.flask, config.server.listen, config.server.port, served.context)
     application.bad_connections = lambda: server.bad_connections
     rounds = application.services.warm_up()
     # What is here by now stays: a full collection that looked through it again would hold every thread for 0.1 s.
@@ -168,6 +172,7 @@ def _serve(config: Config, context: ssl.SSLContext, not_after: float) -> None:
     gc.freeze()
     committer = application.start_background()
     _stop_on_signal(server)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: served.ask())
     log.info("serving url=%s port=%d mode=%s rounds=%d", config.public_url, server.port, concurrency.mode(), rounds)
     server.run()
     log.info("stopping: committing what waits")

@@ -88,7 +88,7 @@ class Agent:
     def run(self) -> int:
         """Load, open, start, wait, stop. SIGTERM and SIGINT end it cleanly within two seconds."""
         try:
-            client_context(self._config.server.ca_file)
+            client_context(self._config.server.ca_file, self._config.server.minimum_tls)
             engine = self._engine = EchoEngine(self._stop)
             pages = self._open_pages()
         except (ConnectError, NoPermissionError, OSError) as err:

@@ -122,7 +122,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _config_check(args: argparse.Namespace) -> int:
     config = configuration.load(args.config)
-    context = tls.client_context(config.server.ca_file)
+    context = tls.client_context(config.server.ca_file, config.server.minimum_tls)
     policy_of(config.probe.policy_file, config.probe.allow_loopback)
     print(f"{args.config} is fine: this is agent {config.agent.hostname}, its server is {config.server.url}")
     if (warning := configuration.open_to_others(config)) is not None:

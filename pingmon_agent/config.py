@@ -20,6 +20,7 @@ from .wire.contract import MAX_TEXT, WireError, check_hostname, check_ip
 DEFAULT_PATH = Path("/etc/pingmon/agent.toml")
 ENV_PREFIX = "PINGMON_AGENT_"
 DEFAULT_PORT = 8443
+VERSIONS = ("1.3", "1.2")  # of TLS
 LOG_LEVELS = ("debug", "info", "warning", "error")
 BUFFERS = ("auto", "memory", "tmpfs", "disk")
 RUNTIME_DIR, STATE_DIR = Path("/run/pingmon-agent"), Path("/var/lib/pingmon-agent")
@@ -36,6 +37,7 @@ class Server:
     url: str = ""
     ca_file: str = ""
     passphrase_file: str = ""
+    minimum_tls: str = "1.3"
 
     @property
     def host(self) -> str:
@@ -228,6 +230,7 @@ def _check_server(server: Server) -> None:
         usable = False
     _require(usable, f"server.url is {server.url!r}; write it as wss://host:port and nothing more")
     _readable("server.ca_file", server.ca_file)
+    _require(server.minimum_tls in VERSIONS, f"server.minimum_tls is {server.minimum_tls!r}; allowed are 1.3 and 1.2")
 
 
 def _readable(key: str, file: str) -> str:

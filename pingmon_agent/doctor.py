@@ -67,7 +67,8 @@ def _files(config: Config) -> Iterator[Finding]:
 def _server(config: Config) -> Finding:
     server = config.server
     try:
-        tls.connect(server.host, server.port, tls.client_context(server.ca_file), server.ca_file).close()
+        context = tls.client_context(server.ca_file, server.minimum_tls)
+        tls.connect(server.host, server.port, context, server.ca_file).close()
     except (ConfigError, tls.ConnectError) as error:
         return Finding(f"server {server.url}", False, str(error))
     return Finding(f"server {server.url} answers and is trusted", True)

@@ -1,7 +1,8 @@
 """The agent's one way to the server: a TLS connection that trusts the given CA and nothing else.
 
-Own SSLContext, TLS 1.3, host name checked; no environment variable, system store or proxy can change that, because
-nobody but this file opens the connection. Each failure is told apart, with one sentence that says what to do.
+Own SSLContext, TLS 1.3 (1.2 by setting), host name checked; no environment variable, system store or proxy can change
+that, because nobody but this file opens the connection. Each failure is told apart, with one sentence that says what
+to do.
 """
 
 from __future__ import annotations
@@ -38,10 +39,13 @@ class ConnectError(Exception):
         self.fault = fault
 
 
-def client_context(ca_file: str) -> ssl.SSLContext:
+VERSIONS = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
+
+
+def client_context(ca_file: str, minimum: str = "1.3") -> ssl.SSLContext:
     """A context that trusts exactly the certificates in `ca_file`; raises ConnectError if there are none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # hostname check and CERT_REQUIRED are on
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.minimum_version = VERSIONS[minimum]
     try:
         context.load_verify_locations(cafile=ca_file)
     except (OSError, ssl.SSLError) as err:
@@ -105,7 +109,11 @@ def _tls_error(err: OSError, host: str, port: int, ca_file: str, timeout_s: floa
         return ConnectError(Fault.TIMEOUT, sentence)
     reason = getattr(err, "reason", None) or ""
     if "PROTOCOL_VERSION" in reason or "UNSUPPORTED_PROTOCOL" in reason:
-        return ConnectError(Fault.PROTOCOL, f"{where} does not speak TLS 1.3; upgrade the server or its TLS proxy")
+        sentence = (
+            f"{where} does not speak TLS 1.3; upgrade the server or its TLS proxy, or, where 1.2 must do, set "
+            "server.minimum_tls"
+        )
+        return ConnectError(Fault.PROTOCOL, sentence)
     sentence = f"{where} does not speak TLS ({reason or err.strerror or 'connection closed'}); check server.url"
     return ConnectError(Fault.NOT_TLS, sentence)
 

@@ -134,7 +134,7 @@ class Uplink:
         return self._pause(visit, time.monotonic() - began)
 
     def _open(self, link: Link) -> _Visit:
-        tls = link.open(self._server, client_context(self._server.ca_file))
+        tls = link.open(self._server, client_context(self._server.ca_file, self._server.minimum_tls))
         certificate = tls.getpeercert() or {}
         self.counts.certificate_expires = float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
         self.counts.connections += 1

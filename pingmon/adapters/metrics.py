@@ -40,6 +40,7 @@ class Outside:
     job_failures: Callable[[], int]
     handler_faults: Callable[[], int]
     certificate_not_after: Callable[[], float]
+    certificate_failures: Callable[[], int]
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
@@ -181,6 +182,8 @@ class ServerCollector:
         )
         expiry.add_metric(["server"], outside.certificate_not_after())
         yield expiry
+        failures = outside.certificate_failures()
+        yield _counter("tls_reload_failures", "Times a new certificate could not be taken over.", failures)
 
 
 def blueprint(services: Services, outside: Outside, may_read: Callable[[], bool]) -> Blueprint:

@@ -180,6 +180,15 @@ def test_a_server_without_tls_1_3(authority: Authority, serve: Serve) -> None:
     assert "does not speak TLS 1.3; upgrade the server or its TLS proxy" in str(error)
 
 
+def test_tls_1_2_is_spoken_where_the_setting_says_so(authority: Authority, serve: Serve) -> None:
+    """The same server, reached with the lower minimum; trust and name are checked all the same."""
+    context = context_for(authority.issue("127.0.0.1"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    with connect("127.0.0.1", serve(context), client_context(str(authority.file), "1.2"), "ca") as tls:
+        assert tls.version() == "TLSv1.2"
+
+
 def test_a_ca_file_without_certificate(tmp_path: Path) -> None:
     """Readable, but no PEM in it."""
     file = tmp_path / "ca.pem"

@@ -20,12 +20,16 @@ from .accounts import may_read_metrics, viewer_id
 __all__ = ["install", "is_our_name", "may_read_metrics", "viewer_id"]
 
 
-def install(app: Flask, services: Services, signed_out: Callable[[int], None]) -> None:
+def install(
+    app: Flask, services: Services, signed_out: Callable[[int], None], warning: Callable[[], str | None]
+) -> None:
     """Put pages, API and sign-in on `app`. `app.secret_key` must be set already; call once.
 
-    `signed_out` hears the number of every user who signs out, so that live connections can be closed.
+    `signed_out` hears the number of every user who signs out, so that live connections can be closed;
+    `warning` is what administrators have to know on every page, if anything.
     """
     app.extensions["pingmon"] = services
+    app.extensions[pages.WARNING] = warning
     app.config["MAX_CONTENT_LENGTH"] = api.MAX_BODY_BYTES
     cast(DefaultJSONProvider, app.json).sort_keys = False  # a sixth of the time of a long history
     errors.install(app)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from flask import Blueprint, abort, redirect, render_template, request, url_for
+from flask import Blueprint, abort, current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from pingmon.services.errors import Refused
@@ -22,6 +22,7 @@ LOCAL_ONLY: Final = (
     "This link works on the server itself only. Open it there, or through an SSH tunnel: "
     "ssh -L 8443:127.0.0.1:8443 <server>, with the port of your server."
 )
+WARNING: Final = "pingmon.warning"  # the name under which `install` leaves its function
 LINK_DEAD: Final = (
     "This link does not work any more: it was used, or it is older than one hour. "
     "Make a new one on the server with `pingmon users create --admin`."
@@ -41,6 +42,7 @@ def frame() -> dict[str, Any]:
         "role": role.name.lower() if role else "",
         "may_edit": (role or 0) >= Role.OPERATOR,
         "is_admin": role is Role.ADMIN,
+        "warning": current_app.extensions[WARNING]() if role is Role.ADMIN else None,
         "socket_url": "wss://" + services().config.public_url.removeprefix("https://"),
     }
 
