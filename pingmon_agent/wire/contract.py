@@ -23,6 +23,7 @@ MAX_MESSAGE_BYTES = 65_536
 MAX_ROUNDS_PER_REPORT = 64
 MAX_SAMPLES_PER_REPORT = 12_000
 MAX_TARGETS = 12_000
+MAX_TARGET_TEXT = 300  # a host name of 253 characters, and what the server adds to tell two apart
 # Longer columns travel packed: a fifth of the CPU of a list of numbers, and a size that depends on no value.
 LIST_COLUMN = 512
 MAX_RTT_US = 60_000_000
@@ -233,6 +234,10 @@ class Target:
     name: str
     address: str
     probe: Probe = Probe()
+
+    def __post_init__(self) -> None:
+        fits = 1 <= len(self.name) <= MAX_TARGET_TEXT and 1 <= len(self.address) <= MAX_TARGET_TEXT
+        _require(fits, ErrorCode.TARGET, f"a target's name and address have 1 to {MAX_TARGET_TEXT} characters")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,18 @@ class PretendServer:
 class AgentProcess:
     """`pingmon-agent run` with a configuration made for the test."""
 
-    def __init__(self, folder: Path, port: int, ca: Path, *flags: str, host: str = "127.0.0.1", **env: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        ca: Path,
+        *flags: str,
+        host: str = "127.0.0.1",
+        prefix: tuple[str, ...] = (),
+        program: tuple[str, ...] = ("-m", "pingmon_agent"),
+        **env: str,
+    ) -> None:
+        """`prefix` goes before the command line (unshare, ...), `program` is what Python runs."""
         (folder / "passphrase").write_text("open sesame\n")
         self.config = folder / "agent.toml"
         self.config.write_text(
@@ -117,7 +128,7 @@ class AgentProcess:
             self.config.write_text(self.config.read_text() + f'policy_file = "{policy}"\n')
         self.log = folder / "agent.log"
         self._log_file = self.log.open("w")
-        command = [sys.executable, "-m", "pingmon_agent", "run", "--config", str(self.config), *flags]
+        command = [*prefix, sys.executable, *program, "run", "--config", str(self.config), *flags]
         environment = {**os.environ, **{f"PINGMON_AGENT_{key.upper()}": value for key, value in env.items()}}
         self.process = subprocess.Popen(command, stderr=self._log_file, env=environment)
 
