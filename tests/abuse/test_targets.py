@@ -229,8 +229,9 @@ def test_case_58_the_owner_marks_a_network_and_the_limits_are_raised(tmp_path: P
         server.start()
 
     sentence = (
-        "pingmon: mine (8.8.8.8) is outside your own networks and would get too much: 1 agents > 0 (targets."
-        "foreign_agents in server.toml); if it is yours, add it to targets.owned_networks in server.toml, else take it off the list"
+        "pingmon: mine (8.8.8.8) is outside your own networks and would get too much: 1 agents > 0 "
+        "(targets.foreign_agents in server.toml); if it is yours, add it to targets.owned_networks in server.toml, "
+        "else take it off the list"
     )
     assert (refused.returncode, refused.stderr) == (1, f"{sentence}\n")
     assert stopped.returncode == 78

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +21,12 @@ ENVIRONMENT = ("SSL_CERT_FILE", "WEBSOCKET_CLIENT_CA_BUNDLE", "REQUESTS_CA_BUNDL
 
 @dataclass
 class Mitm:
-    """Takes one connection, does its half of the handshake as any web server would, and writes down all it gets."""
+    """Takes one connection, does its half of the handshake as any web server would, and writes down all it gets.
 
-    context: ssl.SSLContext
+    Without a context it speaks plain HTTP.
+    """
+
+    context: ssl.SSLContext | None
     wire: bytes = b""
     told: bytes = b""
     trouble: list[str] = field(default_factory=list)
@@ -35,6 +39,9 @@ class Mitm:
 
     def _serve(self) -> None:
         peer, _ = self._listener.accept()
+        if self.context is None:
+            self._answer_in_clear(peer)
+            return
         near, far = ssl.MemoryBIO(), ssl.MemoryBIO()
         secured = self.context.wrap_bio(near, far, server_side=True)
         shaken = False
@@ -56,6 +63,14 @@ class Mitm:
                 if far.pending:
                     peer.sendall(far.read())
 
+    def _answer_in_clear(self, peer: socket.socket) -> None:
+        with peer, suppress(ConnectionResetError):  # that is how the agent goes
+            peer.settimeout(5)
+            self.wire += peer.recv(65_536)
+            peer.sendall(b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n")
+            while data := peer.recv(65_536):
+                self.wire += data
+
     def close(self) -> None:
         self._listener.close()
 
@@ -71,7 +86,7 @@ def records(wire: bytes) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2])
-def test_somebody_with_another_authority_gets_a_hello_and_an_alert(
+def test_case_30_somebody_with_another_authority_gets_a_hello_and_an_alert(
     tmp_path: Path, version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A real agent, every variable that libraries heed set in the attacker's favour: no byte of a request leaves it."""
@@ -101,3 +116,20 @@ def test_somebody_with_another_authority_gets_a_hello_and_an_alert(
     assert b"open sesame" not in mitm.wire
     assert b"probe-1" not in mitm.wire
     assert not (tmp_path / "keys").exists()
+
+
+def test_case_30_a_server_that_offers_only_plain_text_gets_a_hello(tmp_path: Path) -> None:
+    """There is no way down from TLS: the agent says so and goes."""
+    own = Authority(tmp_path / "own")
+    mitm = Mitm(None)
+    agent = AgentProcess(tmp_path, mitm.port, own.file)
+    line = agent.wait_log("cannot connect")
+    agent.stop()
+    mitm.thread.join(10)
+    mitm.close()
+
+    assert "does not speak TLS" in line
+    (kind, hello), *rest = records(mitm.wire)
+    assert (kind, hello[0]) == (HANDSHAKE, CLIENT_HELLO)
+    assert {kind for kind, _ in rest} <= {ALERT}
+    assert b"open sesame" not in mitm.wire
