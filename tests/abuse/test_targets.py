@@ -212,14 +212,14 @@ def test_case_58_500_agents_on_one_stranger(site: Site) -> None:
 @pytest.mark.e2e
 def test_case_58_the_owner_marks_a_network_and_the_limits_are_raised(tmp_path: Path) -> None:
     """On a real server by the command line; once the mark is gone again, the server does not start, and says why."""
-    with running_server(tmp_path, extra="foreign_agents = 0\n") as server:
+    with running_server(tmp_path, targets="foreign_agents = 0\n") as server:
         services = open_services(settings.load(server.config, {}))
         enlist(services, 1)
         services.close()
         refused = server.cli("targets", "add", "mine", "8.8.8.8", check=False)
         server.stop()
         config = server.config.read_text()
-        server.config.write_text(config + 'owned_networks = "8.8.8.0/24"\n')
+        server.config.write_text(config.replace("[targets]\n", '[targets]\nowned_networks = "8.8.8.0/24"\n'))
         server.start()
         server.cli("targets", "add", "mine", "8.8.8.8")
         server.stop()

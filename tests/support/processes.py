@@ -195,15 +195,19 @@ def make_pki(directory: Path, names: tuple[str, ...] = LOOPBACK) -> None:
     issue_leaf(directory / "ca", "localhost", list(names), out_cert=certificate, out_key=key)
 
 
-def write_server(server: Server, *, listen: str | None = None, interval_s: float, mesh: bool, extra: str = "") -> None:
-    """server.toml of `server`; `extra` is more TOML (of [targets], until it begins
-    another section), `listen` another address than the one it is reached at."""
+def write_server(
+    server: Server, *, listen: str | None = None, interval_s: float, mesh: bool, extra: str = "", targets: str = ""
+) -> None:
+    """server.toml of `server`; `listen`: another address than the one it is reached at, `targets`: lines of [targets],
+    `extra`: more TOML.
+    """
     home = server.directory
     server.config.write_text(
         f'[server]\nlisten = "{listen or server.host}"\nport = {server.port}\n'
         f'public_url = "{server.url}"\ndata_dir = "{home / "data"}"\n'
         f'[tls]\ncertificate = "{home / "server.pem"}"\nkey = "{home / "server.key"}"\n'
-        f"[probing]\ninterval_s = {interval_s}\nmesh = {str(mesh).lower()}\n[targets]\nallow_loopback = true\n{extra}"
+        f"[targets]\nallow_loopback = true\n{targets}"
+        f"[probing]\ninterval_s = {interval_s}\nmesh = {str(mesh).lower()}\n{extra}"
     )
 
 
@@ -231,14 +235,15 @@ def running_server(
     interval_s: float = 1,
     mesh: bool = False,
     extra: str = "",
+    targets: str = "",
     port: int | None = None,
     host: str = "127.0.0.1",
 ) -> Iterator[Server]:
-    """A ready server with an empty database; `extra` is more TOML for its configuration. Stopped at the end."""
+    """A ready server with an empty database; `extra` and `targets` as in `write_server`. Stopped at the end."""
     directory.mkdir(parents=True, exist_ok=True)
     server = Server(directory, port or free_port(), mode, host=host)
     make_pki(directory)
-    write_server(server, interval_s=interval_s, mesh=mesh, extra=extra)
+    write_server(server, interval_s=interval_s, mesh=mesh, extra=extra, targets=targets)
     server.admin("db", "upgrade")
     try:
         server.start()

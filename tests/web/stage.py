@@ -80,7 +80,7 @@ class Stage:
         directory.mkdir(parents=True, exist_ok=True)
         self.server = Server(directory, free_port(), MODE)
         make_pki(directory)
-        write_server(self.server, interval_s=interval_s, mesh=True, extra='owned_networks = "198.51.0.0/16"\n')
+        write_server(self.server, interval_s=interval_s, mesh=True, targets='owned_networks = "198.51.0.0/16"\n')
         self._agents: list[dict[str, object]] = []
 
     @contextmanager
