@@ -10,7 +10,7 @@ import logging
 import signal
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,37 +18,32 @@ from urllib.parse import urlsplit
 from flask import Flask
 from flask_socketio import SocketIO
 
+from pingmon_agent.wire.contract import MAX_MESSAGE_BYTES
+
 from . import concurrency, tls
 from .adapters import metrics, web
 from .adapters.agent_socket import AgentSocket
+from .adapters.bouncer import Bouncer
+from .adapters.entrance import Entrance
 from .adapters.grid_socket import GridSocket
 from .adapters.jobs import Jobs
+from .adapters.lines import Lines
 from .adapters.packet import CheckedPacket
 from .config import Config
+from .gate import Gate
 from .services.bundle import Services, open_services
 from .services.clock import Clock
+from .services.limits import Allowance, Failures
 from .services.passphrases import secret_file
 from .store.lock import held
 
 log = logging.getLogger("pingmon")
 # design.md: agents are dropped after 30 s of silence; a stall of the server of 15 s drops nobody.
 PING_INTERVAL_S, PING_TIMEOUT_S = 10, 20
-MAX_MESSAGE_BYTES = 65_536
-REFRESH_S = 1.0
+REFRESH_S = 0.5  # with the farewell of a line, a decision on the command line ends a connection within a second
 STOP_PATIENCE_S = 5.0
 
 Environ = dict[str, Any]
-Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
-
-
-def without_deflate(app: Wsgi) -> Wsgi:
-    """Take the offer of permessage-deflate out of a request: compressing a grid costs 11-30 ms per browser."""
-
-    def wrapped(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
-        return app(environ, start_response)
-
-    return wrapped
 
 
 def may_come_from(config: Config) -> Callable[[str, Environ], bool]:
@@ -89,8 +84,13 @@ class Application:
             ping_timeout=PING_TIMEOUT_S,
             cors_allowed_origins=may_come_from(config),
         )
-        self.agents = AgentSocket(self.sockets.server, services)
-        self.grid = GridSocket(self.sockets, services, web.viewer_id)
+        allowance = Allowance(config.nat_networks, config.unlimited_networks)
+        self.gate = Gate(allowance.connections)
+        self.lines = Lines(self.sockets.server, allowance, services.clock.monotonic)
+        now = services.clock.monotonic
+        bouncer = Bouncer(self.lines, Failures(allowance), self.gate.block, services.ingest.reject, now)
+        self.agents = AgentSocket(self.sockets.server, services, self.lines, bouncer)
+        self.grid = GridSocket(self.sockets, services, web.viewer_id, self.lines)
         self.jobs = Jobs(services)
         self.bad_connections: Callable[[], int] = lambda: 0
         self.not_after = 0.0
@@ -105,13 +105,15 @@ class Application:
             certificate_not_after=lambda: self.not_after,
         )
         self.flask.register_blueprint(metrics.blueprint(services, outside, web.may_read_metrics))
-        self.flask.wsgi_app = without_deflate(self.flask.wsgi_app)  # type: ignore[method-assign, assignment]
+        entrance = Entrance(self.flask.wsgi_app, self.lines.may_open, web.MAX_BODY_BYTES)
+        self.flask.wsgi_app = entrance  # type: ignore[method-assign]
 
     def start_background(self) -> threading.Thread:
         """Start the committer (returned) and everything that goes on by itself."""
         committer = threading.Thread(target=self.services.ingest.run, name="committer", daemon=True)
         committer.start()
         self.sockets.start_background_task(self.grid.run)
+        self.sockets.start_background_task(self.lines.run)
         self.sockets.start_background_task(self._keep_up)
         self.jobs.start()
         return committer
@@ -153,7 +155,8 @@ def serve(config: Config) -> None:
 def _serve(config: Config, context: ssl.SSLContext, not_after: float) -> None:
     application = create_app(config)
     application.not_after = not_after
-    server = concurrency.Server(application.flask, config.server.listen, config.server.port, context)
+    listen, port = config.server.listen, config.server.port
+    server = concurrency.Server(application.flask, listen, port, context, application.gate)
     application.bad_connections = lambda: server.bad_connections
     rounds = application.services.warm_up()
     # What is here by now stays: a full collection that looked through it again would hold every thread for 0.1 s.

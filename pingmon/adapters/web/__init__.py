@@ -14,8 +14,9 @@ from pingmon.services.bundle import Services
 from . import access, accounts, api, errors, headers, measured, pages
 from .access import is_our_name
 from .accounts import may_read_metrics, viewer_id
+from .api import MAX_BODY_BYTES
 
-__all__ = ["install", "is_our_name", "may_read_metrics", "viewer_id"]
+__all__ = ["MAX_BODY_BYTES", "install", "is_our_name", "may_read_metrics", "viewer_id"]
 
 
 def install(app: Flask, services: Services, signed_out: Callable[[int], None]) -> None:
@@ -24,7 +25,7 @@ def install(app: Flask, services: Services, signed_out: Callable[[int], None]) -
     `signed_out` hears the number of every user who signs out, so that live connections can be closed.
     """
     app.extensions["pingmon"] = services
-    app.config["MAX_CONTENT_LENGTH"] = api.MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     errors.install(app)
     access.install(app)  # first: who may not come in at all is told so before anything else is checked
     accounts.install(app, services, signed_out)
