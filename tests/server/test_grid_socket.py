@@ -13,8 +13,8 @@ from pingmon.adapters.grid_socket import NAMESPACE, GridSocket
 from pingmon.adapters.lines import Lines
 from pingmon.adapters.packet import CheckedPacket
 from pingmon.services.bundle import Services
-from pingmon.services.limits import Allowance
 from pingmon.services.cells import CellState
+from pingmon.services.limits import Allowance
 from pingmon.store.rounds import StoredRound
 
 from .conftest import Approve, FakeClock
