@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 from flask_socketio import SocketIO
 
-from pingmon_agent.wire.contract import MAX_MESSAGE_BYTES
+from pingmon_agent.wire.contract import MAX_MESSAGE_BYTES, NAMESPACE
 
 from . import concurrency, tls
 from .adapters import metrics, web
@@ -76,6 +76,7 @@ class Application:
             async_mode=concurrency.mode(),
             serializer=CheckedPacket,
             async_handlers=False,
+            namespaces=[NAMESPACE],  # python-socketio would take anybody into "/" too
             transports=["websocket"],
             allow_upgrades=False,
             http_compression=False,
