@@ -185,10 +185,12 @@ class Server:
         from eventlet import wsgi
 
         from .eventlet_cures import Listener, Protocol, QuietPool
+        from .gate import hold_back
 
         log = logging.getLogger("eventlet.wsgi")
         log.setLevel(logging.WARNING)
         plain = eventlet.listen((host, port), family=_family(host), backlog=BACKLOG, reuse_port=False)
+        hold_back(plain)
         self.port = int(plain.getsockname()[1])
         listener = Listener(plain, self._context, self.gate, self._broken)
         settings = {"log": log, "log_output": False, "debug": False, "socket_timeout": SOCKET_TIMEOUT_S}

@@ -18,7 +18,7 @@ import time
 from _socket import socket as plain_socket  # not the green one: cutting must never wait
 from collections.abc import Callable
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 # What a request (TLS handshake, headers and body) may take in all, in seconds.
 REQUEST_BUDGET_S: Final = 15.0
@@ -27,6 +27,7 @@ MAX_STRANGERS: Final = 5_000
 STRANGERS_PER_ADDRESS: Final = 100
 # Databases, logs and pages need descriptors too, when connections have taken all they may.
 RESERVED_FILES: Final = 128
+MAX_UNSENT_BYTES: Final = 131_072
 
 
 log = logging.getLogger("pingmon.connections")
@@ -56,6 +57,12 @@ class Bucket:
     def full(self, now: float) -> bool:
         """Whether nothing is known any more that a new bucket would not know."""
         return self.tokens + (now - self._at) * self.rate >= self.burst
+
+
+def hold_back(listener: Any) -> None:
+    """Let the kernel keep little of what a connection of this listener has not sent yet: else a peer that does not read
+    has up to 4 MB there before anybody notices."""
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
 
 
 def network_of(address: str) -> str:

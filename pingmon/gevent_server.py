@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
-from .gate import REQUEST_BUDGET_S, Gate, Line
+from .gate import REQUEST_BUDGET_S, Gate, Line, hold_back
 
 
 class _Handler(WSGIHandler):  # type: ignore[misc]
@@ -76,4 +76,5 @@ def bind(app: Any, host: str, port: int, context: ssl.SSLContext, gate: Gate, br
     )
     server.gate, server.broken, server.lines = gate, broken, {}
     server.start()
+    hold_back(server.socket)
     return server

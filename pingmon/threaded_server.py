@@ -12,7 +12,7 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from pingmon_agent.wire.duplex import DuplexSocket
 
-from .gate import REQUEST_BUDGET_S, Gate, Line
+from .gate import REQUEST_BUDGET_S, Gate, Line, hold_back
 
 
 class _Handler(WSGIRequestHandler):
@@ -99,6 +99,7 @@ def bind(
     # "::" means both families, as in the other modes; create_server() alone would make it IPv6 only.
     both = host == "::" and socket.has_dualstack_ipv6()
     listener = socket.create_server((host, port), family=family, backlog=1024, dualstack_ipv6=both)
+    hold_back(listener)
     lazy: Any = _LazyContext(context)
     server = _Server(host, port, app, handler=_Handler, ssl_context=lazy, fd=listener.fileno())
     server.gate, server.broken = gate, broken

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import socketio
@@ -16,6 +17,7 @@ from pingmon.gate import Bucket, Line, network_of
 from pingmon.services.limits import HANDSHAKE_S, UNKNOWN_SOCKETS, Allowance
 from pingmon_agent.wire.contract import MAX_MESSAGE_BYTES
 
+from .guarded import GuardedWebSocket
 from .packet import UnreadableError
 
 log = logging.getLogger("pingmon.connections")
@@ -25,7 +27,6 @@ MAX_BYTES_UNKNOWN = 4_096
 PACKETS_PER_S, PACKETS_BURST = 200.0, 1_000.0
 MAX_CONNECTS = 3
 CLIENT_PACKETS = ("1", "3", "4")  # close, pong, message: what a client of a websocket may say
-MAX_UNREAD = 64
 TICK_S = 0.25
 FAREWELL_S = 0.25
 REFUSED = "refused"  # the event that answers what asked for no acknowledgement
@@ -86,7 +87,7 @@ class Lines:
         talker = self._talkers.get(handler.__self__.sid)
 
         def guarded(websocket: Any) -> Any:
-            return handler(GuardedWebSocket(self, talker, websocket) if talker else websocket)
+            return handler(GuardedWebSocket(partial(self._heard, talker), websocket) if talker else websocket)
 
         made = make(guarded, eio)
         if hasattr(made, "server_args"):  # simple-websocket: its limit is for a whole message, but off
@@ -203,12 +204,12 @@ class Lines:
             talker.sending([_size(packet) for packet in packets if packet is not None])
             return packets
 
-        talker.queued(sum(_size(packet) for packet in _waiting(socket)))
+        talker.queued(sum(_size(packet) for packet in list(socket.queue.queue)))
         socket.send, socket.poll = send, poll
 
     # -- what comes in --
 
-    def heard(self, talker: Talker, data: Any) -> bool:
+    def _heard(self, talker: Talker, data: Any) -> bool:
         """A websocket message as it comes; False: it ends the connection."""
         if talker.dead:
             return False
@@ -254,47 +255,5 @@ class Lines:
                 yield sid, namespace
 
 
-class GuardedWebSocket:
-    """What python-engineio reads and writes: the mode's own websocket, listened to before it is believed."""
-
-    def __init__(self, lines: Lines, talker: Talker, inner: Any) -> None:
-        self._lines, self._talker, self._inner = lines, talker, inner
-        if hasattr(inner, "ws"):
-            inner.ws.input_buffer = _Unread(inner.ws.input_buffer)
-
-    @property
-    def socket(self) -> Any:
-        """What engine.io sets its own timeout on."""
-        return getattr(self._inner, "socket", None) or getattr(self._inner, "_sock", None)
-
-    def wait(self) -> Any:
-        """The next message, or None where the connection is to end."""
-        data = self._inner.wait()
-        return data if data is not None and self._lines.heard(self._talker, data) else None
-
-    def send(self, message: Any) -> None:
-        """See engine.io."""
-        self._inner.send(message)
-
-    def close(self) -> None:
-        """See engine.io."""
-        self._inner.close()
-
-
-class _Unread(list[Any]):
-    """Messages that simple-websocket has read and nobody has handled: it would go on reading without end."""
-
-    def append(self, message: Any) -> None:
-        """OSError where too many wait, which ends the connection."""
-        if len(self) >= MAX_UNREAD:
-            raise OSError("too many messages wait")
-        super().append(message)
-
-
 def _size(packet: Any) -> int:
-    encoded = packet.encode()
-    return len(encoded)
-
-
-def _waiting(socket: Any) -> list[Any]:
-    return list(getattr(socket.queue, "queue", []))
+    return len(packet.encode())

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +81,8 @@ def bystander(server: Server, passphrase: str, hostname: str = "bystander") -> I
     finally:
         process.kill()
         process.wait()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         process.stdout.close()
     print(f"BYSTANDER samples={len(seen.acked)} ack_p99_ms={seen.p99_ms:.0f} ack_max_ms={max(seen.waits_ms):.0f}")
     check(server, seen)
@@ -90,8 +92,13 @@ def check(server: Server, seen: Seen) -> None:
     """0 lost, 0 doubled, 0 refused."""
     assert seen.acked, "the bystander was never heard"
     assert seen.refused == []
-    with closing(sqlite3.connect(f"file:{server.directory / 'data' / 'samples.db'}?mode=ro", uri=True)) as database:
-        stored = Counter(row[0] for row in database.execute("SELECT started_ms FROM rounds"))
+    data = server.directory / "data"
+    with closing(sqlite3.connect(f"file:{data / 'samples.db'}?mode=ro", uri=True)) as database:
+        database.execute("ATTACH ? AS directory", (f"file:{data / 'pingmon.db'}?mode=ro",))
+        rows = database.execute(
+            "SELECT started_ms FROM rounds JOIN directory.agents ON no = agent_no WHERE hostname = 'bystander'"
+        )
+        stored = Counter(row[0] for row in rows)
     lost = [at for at in seen.acked if stored[at] == 0]
     doubled = [at for at in seen.acked if stored[at] > 1]
     assert (lost, doubled) == ([], [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -71,6 +73,21 @@ class Victim:
         """One number of /metrics."""
         page = self.server.session().request("/metrics")[1]
         return float(next(line for line in page.splitlines() if line.startswith(name + " ")).split()[1])
+
+
+def call(server: Server, method: str, path: str, body: object = None) -> None:
+    """A change by the API, as an admin's page asks for it."""
+    session = server.session()
+    token = re.search(r'name="csrf-token" content="([^"]+)"', session.request("/targets")[1])
+    assert token
+    headers = {"Content_Type": "application/json", "X_XSRF_Token": token.group(1), "Referer": server.url}
+    status, text = session.request(path, json.dumps(body or {}).encode(), method, **headers)
+    assert status in (200, 204), text[:300]
+
+
+def put(server: Server, targets: list[dict[str, str]]) -> None:
+    """Make this the whole list of targets."""
+    call(server, "PUT", "/api/v1/targets", {"targets": targets})
 
 
 def make_victim(server: Server) -> Victim:

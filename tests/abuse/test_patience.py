@@ -1,11 +1,10 @@
-"""Cases 3-6: who connects and does not go on. All of them wait at the same time, for each takes its ten or fifteen seconds."""
+"""Cases 3-6: who connects and does not go on. All wait at the same time, for each takes ten or fifteen seconds."""
 
 from __future__ import annotations
 
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -13,7 +12,7 @@ import pytest
 
 from .bystander import Seen
 from .conftest import Victim
-from .wire import AGENT, Client, Gone, hello, tcp, tcp_state
+from .wire import AGENT, Client, GoneError, hello, tcp, tcp_state
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SILENT, SILENT_PEERS = 2_000, 25
@@ -54,7 +53,7 @@ def drip(line: socket.socket, text: bytes, every_s: float) -> None:
 
 def pongs(client: Client) -> None:
     """Answer pings and nothing else until the end."""
-    with suppress(Gone, OSError, ValueError):
+    with suppress(GoneError, OSError, ValueError):
         client.receive(lambda _text: False, WATCH_S)
 
 
@@ -120,7 +119,7 @@ def newcomers(victim: Victim, waited: Waited, secret: str, stop: threading.Event
 
 
 @pytest.fixture(scope="module")
-def waited(victim: Victim) -> Iterator[Waited]:
+def waited(victim: Victim) -> Waited:
     """All of it at once, beside an honest agent and newcomers."""
     made, stop = Waited(), threading.Event()
     secret = victim.server.passphrase("newcomer")
@@ -135,7 +134,7 @@ def waited(victim: Victim) -> Iterator[Waited]:
         stop.set()
         parts[2].join(20)
     victim.back_to(before)
-    yield made
+    return made
 
 
 def test_03_two_thousand_silent_connections_disturb_nobody(waited: Waited) -> None:

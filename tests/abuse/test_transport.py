@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from .conftest import Victim
-from .wire import AGENT, BINARY, CONTINUED, TEXT, Client, context, frame, hello, tcp
+from .wire import AGENT, BINARY, CONTINUED, TEXT, Client, context, frame, frames_until_cut, hello, tcp
 
 pytestmark = pytest.mark.e2e
 KIB64 = 65_536
@@ -105,7 +105,7 @@ def names_of_the_library() -> list[str]:
     from pingmon.adapters.agent_socket import AgentSocket
 
     names = {name for kind in (AgentSocket, socketio.Namespace, socketio.Server) for name in dir(kind)}
-    return sorted(names - {"handshake"}) + ["connect", "disconnect", "message", "*", "on_handshake", "unknown-event"]
+    return [*sorted(names - {"handshake"}), "connect", "disconnect", "message", "*", "on_handshake", "unknown-event"]
 
 
 @pytest.mark.slow
@@ -181,16 +181,6 @@ def test_13_attachments_are_refused_at_the_first_packet(victim: Victim) -> None:
                 assert client.event("refused", 2)["code"] == "E_MALFORMED"
                 assert frames_until_cut(client, b"x" * 900_000, BINARY) < 20
     assert victim.rss_mib() - before < 20
-
-
-def frames_until_cut(client: Client, payload: bytes, opcode: int, then: int | None = None, final: bool = True) -> int:
-    """How many frames of a thousand the server took before it had enough; AssertionError if it never had."""
-    for number in range(1000):
-        try:
-            client.send_frame(payload, opcode if number == 0 or then is None else then, final)
-        except OSError:
-            return number
-    raise AssertionError("the server took all of them")
 
 
 def code_of_end(client: Client, *frames: tuple[bytes, int, bool]) -> int | None:

@@ -1,4 +1,4 @@
-"""A hostile client made of sockets: every byte can be said wrong. Standard library only, for the bystander runs it too."""
+"""A hostile client made of sockets: every byte can be said wrong. The bystander uses it too, for honest words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ TEXT, BINARY, CLOSE, PING, CONTINUED = 1, 2, 8, 9, 0
 ATTACKER = "127.0.0.66"
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """The server has ended the connection; `code` is that of its close frame, if one came."""
 
     def __init__(self, code: int | None = None) -> None:
@@ -92,7 +93,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Gone without a word."""
+        """GoneError without a word."""
         self.line.close()
 
     # -- HTTP and frames --
@@ -108,7 +109,7 @@ class Client:
         while b"\r\n\r\n" not in head:
             more = self.line.recv(4096)
             if not more:
-                raise Gone
+                raise GoneError
             head += more
         self.answer_headers, _, self._buffer = (
             head.decode("latin-1").partition("\r\n\r\n")[0],
@@ -129,20 +130,20 @@ class Client:
             except (ConnectionError, ssl.SSLError):
                 more = b""
             if not more:
-                raise Gone
+                raise GoneError
             self._buffer += more
         taken, self._buffer = self._buffer[:count], self._buffer[count:]
         return taken
 
     def read_frame(self) -> tuple[int, bytes]:
-        """(opcode, payload) of the next frame; Gone with the code of a close frame."""
+        """(opcode, payload) of the next frame; GoneError with the code of a close frame."""
         first, second = self._read(2)
         length = second & 127
         if length >= 126:
             length = int.from_bytes(self._read(2 if length == 126 else 8), "big")
         payload, opcode = self._read(length), first & 15
         if opcode == CLOSE:
-            raise Gone(struct.unpack("!H", payload[:2])[0] if len(payload) >= 2 else None)
+            raise GoneError(struct.unpack("!H", payload[:2])[0] if len(payload) >= 2 else None)
         return opcode, payload
 
     # -- Engine.IO and Socket.IO --
@@ -210,7 +211,7 @@ class Client:
         try:
             while True:
                 self.read_frame()
-        except Gone as gone:
+        except GoneError as gone:
             return gone.code
 
 
@@ -227,6 +228,30 @@ def frame(payload: bytes, opcode: int = TEXT, final: bool = True, claim: int | N
     mask = os.urandom(4)
     key = int.from_bytes((mask * (len(payload) // 4 + 1))[: len(payload)], "big")
     return head + mask + (int.from_bytes(payload, "big") ^ key).to_bytes(len(payload), "big")
+
+
+def flood(client: Client, texts: bytes, limit_s: float) -> float:
+    """Send this again and again, reading nothing, until the server ends it; seconds that took."""
+    began = time.monotonic()
+    client.line.settimeout(limit_s)
+    with suppress(OSError):
+        while time.monotonic() - began < limit_s:
+            client.line.sendall(texts)
+    return time.monotonic() - began
+
+
+def frames_until_cut(client: Client, payload: bytes, opcode: int, then: int | None = None, final: bool = True) -> int:
+    """How many frames of a thousand the server took before it had enough; AssertionError if it never had.
+
+    A closed connection may show as one that takes nothing any more: our kernel asks a window that stays shut.
+    """
+    client.line.settimeout(2)
+    for number in range(1000):
+        try:
+            client.send_frame(payload, opcode if number == 0 or then is None else then, final)
+        except OSError:
+            return number
+    raise AssertionError("the server took all of them")
 
 
 def hello(passphrase: str, hostname: str, ip_address: str = "192.0.2.10") -> Json:
