@@ -101,6 +101,8 @@ class Application:
             agents=lambda: self.agents.connections,
             browsers=lambda: self.grid.connections,
             bad_connections=lambda: self.bad_connections(),  # noqa: PLW0108 - set later, by `serve`
+            refused_connections=lambda: self.gate.refused,
+            cuts=lambda: self.lines.cuts,
             job_failures=lambda: self.jobs.failures,
             handler_faults=lambda: self.agents.faults,
             certificate_not_after=lambda: self.not_after,
