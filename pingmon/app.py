@@ -126,7 +126,7 @@ class Application:
         while True:
             self.sockets.sleep(REFRESH_S)
             try:
-                self.services.registry.refresh()
+                self.services.registry.catch_up()
             except Exception:
                 log.exception("the directory cannot be read; the last known agents and targets stay in force")
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 REQUEST_BUDGET_S: Final = 15.0
 MAX_CONNECTIONS: Final = 10_000
 MAX_STRANGERS: Final = 5_000
-STRANGERS_PER_ADDRESS: Final = 100
+STRANGERS_PER_ADDRESS: Final = 200  # a whole office behind one address, each browser with six
 # Databases, logs and pages need descriptors too, when connections have taken all they may.
 RESERVED_FILES: Final = 128
 MAX_UNSENT_BYTES: Final = 131_072

@@ -10,7 +10,6 @@ Environ = dict[str, Any]
 Start = Callable[..., Any]
 Wsgi = Callable[[Environ, Start], Iterable[bytes]]
 RETRY_AFTER_S = 10
-SOCKET_PATH = "/socket.io"
 TOO_MANY = (
     "E_RATE: too many connections from this address wait for their handshake; try again in {} s. "
     "Where many agents share an address, list it in limits.nat of server.toml\n"
@@ -27,17 +26,15 @@ class Entrance:
         """The WSGI application."""
         # Compressing a grid costs 11-30 ms per browser, and a few KB may swell to megabytes.
         environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
-        if not self._take_body(environ):
-            return self._app(environ, start_response)
-        environ.get("pingmon.received", lambda: None)()
-        if str(environ.get("PATH_INFO", "")).startswith(SOCKET_PATH):
-            refusal = self._refuses(environ)
-            if refusal is not None:
-                status, text = refusal
-                headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(text))), ("Connection", "close")]
-                headers += [("Retry-After", str(RETRY_AFTER_S))] if status.startswith("429") else []
-                start_response(status, headers)
-                return [text]
+        refusal = self._refuses(environ)
+        if refusal is not None:
+            status, text = refusal
+            headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(text))), ("Connection", "close")]
+            headers += [("Retry-After", str(RETRY_AFTER_S))] if status.startswith("429") else []
+            start_response(status, headers)
+            return [text]
+        if self._take_body(environ):
+            environ.get("pingmon.received", lambda: None)()
         return self._app(environ, start_response)
 
     def _take_body(self, environ: Environ) -> bool:

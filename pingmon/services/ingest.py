@@ -201,7 +201,7 @@ class Ingest:
     def _welcome(self, group: list[Waiting]) -> list[Waiting]:
         """Those whose agents are approved at this moment: after a revocation nothing is committed any more."""
         try:
-            self._registry.refresh()
+            self._registry.catch_up()
         except DirectoryError:
             log.debug("the directory cannot be read; the last known agents stay in force")
         agents = self._registry.snapshot.agents

@@ -138,10 +138,10 @@ def waited(victim: Victim) -> Waited:
 
 
 def test_03_two_thousand_silent_connections_disturb_nobody(waited: Waited) -> None:
-    """All are held at once, and gone after 15 s; agents come in meanwhile, and one address never gets more than 100."""
+    """All are held at once, and gone after 15 s; agents come in meanwhile, and one address never gets more than 200."""
     assert waited.silent_at_once == SILENT
     assert waited.silent_ended[0] < 19
-    assert waited.crowd_kept <= 100
+    assert waited.crowd_kept <= 200
     assert 14 < waited.seconds["tls"] < 17
     assert len(waited.joins) >= 5
     assert max(waited.joins) < 2

@@ -247,6 +247,9 @@ def test_16_the_websocket_of_2010_is_not_spoken(victim: Victim) -> None:
     }
     with victim.client() as client:
         assert client.upgrade(**old) == 400
+    for more in ({"Transfer-Encoding": "chunked"}, {"Content-Length": "99999999"}):
+        with victim.client() as client:
+            assert client.upgrade(**old, **more) == 400
     with victim.client() as client:
         assert client.upgrade(Sec_WebSocket_Version="12") == 400
 
