@@ -99,7 +99,7 @@ class Failures:
         if len(self._peers) < MAX_PEERS:
             return
         self._peers = {peer: pair for peer, pair in self._peers.items() if not pair[1].full(now)}
-        # A tenth at once, so that an attack from ever new addresses does not make us look through all of them each time.
+        # A tenth at once: an attack from ever new addresses must not make us look through all of them each time.
         for peer in list(self._peers)[: MAX_PEERS // 10] if len(self._peers) > MAX_PEERS * 9 // 10 else ():
             del self._peers[peer]
 

@@ -264,6 +264,7 @@ SAMPLE = '{"target":"here","rtt_ms":%s,"timestamp":1}'
         SAMPLE % ("1" * 5_000),
         SAMPLE % "NaN",
         SAMPLE % "-Infinity",
+        SAMPLE % '1,"more":NaN',
         SAMPLE % "1e999",
         '{"target":"here","rtt_ms":1,"rtt_ms":2,"timestamp":1}',
         '{"target":"\\ud800","rtt_ms":1,"timestamp":1}',
