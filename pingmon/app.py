@@ -9,7 +9,7 @@ import gc
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,15 +17,22 @@ from urllib.parse import urlsplit
 from flask import Flask
 from flask_socketio import SocketIO
 
+from pingmon_agent.wire.contract import MAX_MESSAGE_BYTES, NAMESPACE
+
 from . import concurrency, tls
 from .adapters import metrics, web
 from .adapters.agent_socket import AgentSocket
+from .adapters.bouncer import Bouncer
+from .adapters.entrance import Entrance
 from .adapters.grid_socket import GridSocket
 from .adapters.jobs import Jobs
+from .adapters.lines import Lines
 from .adapters.packet import CheckedPacket
 from .config import Config
+from .gate import Gate
 from .services.bundle import Services, open_services
 from .services.clock import Clock
+from .services.limits import Allowance, Failures
 from .services.passphrases import secret_file
 from .store.check import refuse_damage
 from .store.lock import held
@@ -33,22 +40,10 @@ from .store.lock import held
 log = logging.getLogger("pingmon")
 # design.md: agents are dropped after 30 s of silence; a stall of the server of 15 s drops nobody.
 PING_INTERVAL_S, PING_TIMEOUT_S = 10, 20
-MAX_MESSAGE_BYTES = 65_536
-REFRESH_S = 1.0
+REFRESH_S = 0.5  # with the farewell of a line, a decision on the command line ends a connection within a second
 STOP_PATIENCE_S = 5.0
 
 Environ = dict[str, Any]
-Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
-
-
-def without_deflate(app: Wsgi) -> Wsgi:
-    """Take the offer of permessage-deflate out of a request: compressing a grid costs 11-30 ms per browser."""
-
-    def wrapped(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
-        return app(environ, start_response)
-
-    return wrapped
 
 
 def may_come_from(config: Config) -> Callable[[str, Environ], bool]:
@@ -81,6 +76,7 @@ class Application:
             async_mode=concurrency.mode(),
             serializer=CheckedPacket,
             async_handlers=False,
+            namespaces=[NAMESPACE],  # python-socketio would take anybody into "/" too
             transports=["websocket"],
             allow_upgrades=False,
             http_compression=False,
@@ -89,8 +85,13 @@ class Application:
             ping_timeout=PING_TIMEOUT_S,
             cors_allowed_origins=may_come_from(config),
         )
-        self.agents = AgentSocket(self.sockets.server, services)
-        self.grid = GridSocket(self.sockets, services, web.viewer_id)
+        allowance = Allowance(config.nat_networks, config.unlimited_networks)
+        self.gate = Gate(allowance.connections)
+        self.lines = Lines(self.sockets.server, allowance, services.clock.monotonic)
+        now = services.clock.monotonic
+        bouncer = Bouncer(self.lines, Failures(allowance), self.gate.block, services.ingest.reject, now)
+        self.agents = AgentSocket(self.sockets.server, services, self.lines, bouncer)
+        self.grid = GridSocket(self.sockets, services, web.viewer_id, self.lines)
         self.jobs = Jobs(services)
         self.bad_connections: Callable[[], int] = lambda: 0
         self.certificate: tls.Served | None = None  # set by `serve`
@@ -100,13 +101,16 @@ class Application:
             agents=lambda: self.agents.connections,
             browsers=lambda: self.grid.connections,
             bad_connections=lambda: self.bad_connections(),  # noqa: PLW0108 - set later, by `serve`
+            refused_connections=lambda: self.gate.refused,
+            cuts=lambda: self.lines.cuts,
             job_failures=lambda: self.jobs.failures,
             handler_faults=lambda: self.agents.faults,
             certificate_not_after=lambda: self.certificate.chain.not_after if self.certificate else 0.0,
             certificate_failures=lambda: self.certificate.failures if self.certificate else 0,
         )
         self.flask.register_blueprint(metrics.blueprint(services, outside, web.may_read_metrics))
-        self.flask.wsgi_app = without_deflate(self.flask.wsgi_app)  # type: ignore[method-assign, assignment]
+        entrance = Entrance(self.flask.wsgi_app, self.lines.may_open, web.MAX_BODY_BYTES)
+        self.flask.wsgi_app = entrance  # type: ignore[method-assign]
 
     def _warning(self) -> str | None:
         return self.certificate.warning() if self.certificate is not None else None
@@ -116,6 +120,7 @@ class Application:
         committer = threading.Thread(target=self.services.ingest.run, name="committer", daemon=True)
         committer.start()
         self.sockets.start_background_task(self.grid.run)
+        self.sockets.start_background_task(self.lines.run)
         self.sockets.start_background_task(self._keep_up)
         self.jobs.start()
         return committer
@@ -127,7 +132,7 @@ class Application:
             if self.certificate is not None:
                 self.certificate.look()
             try:
-                self.services.registry.refresh()
+                self.services.registry.catch_up()
             except Exception:
                 log.exception("the directory cannot be read; the last known agents and targets stay in force")
 
@@ -164,7 +169,8 @@ def _serve(config: Config, served: tls.Served) -> None:
     application = create_app(config)
     application.services.registry.check_load()
     application.certificate = served
-    server = concurrency.Server(application.flask, config.server.listen, config.server.port, served.context)
+    listen, port = config.server.listen, config.server.port
+    server = concurrency.Server(application.flask, listen, port, served.context, application.gate)
     application.bad_connections = lambda: server.bad_connections
     rounds = application.services.warm_up()
     # What is here by now stays: a full collection that looked through it again would hold every thread for 0.1 s.

@@ -1,7 +1,8 @@
 """The one door to eventlet and gevent. `install()` patches; the server calls it before it imports anything else.
 
 `PINGMON_ASYNC_MODE` = eventlet (default), gevent or threading; a variable, for it must be known before anything else.
-Without `install()` (other commands, tests) the mode is threading and nothing is patched.
+Without `install()` (other commands, tests) the mode is threading and nothing is patched. What eventlet's own server
+lacks is in eventlet_cures.py, which only this file imports.
 Everybody else uses plain `threading` and `time.sleep`, which are green after the patch, and two functions from here:
 `run_blocking` for work that would stop every other green thread, and `Server`.
 
@@ -16,14 +17,17 @@ import resource
 import ssl
 import warnings
 from collections.abc import Callable
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from .gate import Gate
 
 P = ParamSpec("P")
 T = TypeVar("T")
 MODES = ("eventlet", "gevent", "threading")
 # Silence for this long on a fresh connection closes it; websockets have engine.io's own pings.
 SOCKET_TIMEOUT_S = 15
-MAX_CONNECTIONS = 8192
+BACKLOG = 1024  # what may wait for accept() in a second of a whole fleet's return
 
 
 class ModeError(Exception):
@@ -62,7 +66,9 @@ def _install_eventlet() -> str:
 
     eventlet.monkey_patch()
     _native_log_locks(patcher.original("threading"))
-    return _patch_unmasking()
+    from .eventlet_cures import limit_messages
+
+    return _patch_unmasking() or limit_messages()
 
 
 def _native_log_locks(native: Any) -> None:
@@ -140,16 +146,21 @@ def run_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
 class Server:
     """The HTTPS server of the mode. `run()` blocks until `stop()`; the address is bound when this is made.
 
-    Raises OSError when the address cannot be bound.
+    `gate` counts connections and says which may come in. Raises OSError when the address cannot be bound.
     """
 
-    def __init__(self, app: Any, host: str, port: int, context: ssl.SSLContext) -> None:
-        self._app, self._context = app, context
+    def __init__(self, app: Any, host: str, port: int, context: ssl.SSLContext, gate: Gate | None = None) -> None:
+        from .gate import Gate as AnyGate  # not before the patch: it has locks
+
+        self._app, self._context, self.gate = app, context, gate or AnyGate()
         self.bad_connections = 0
         self._stop: Callable[[], None]
         self.port: int
         start = {"eventlet": self._eventlet, "gevent": self._gevent, "threading": self._threading}[_mode]
         self.run: Callable[[], None] = start(host, port)
+
+    def _broken(self) -> None:
+        self.bad_connections += 1
 
     def stop(self) -> None:
         """Accept nothing more and let `run()` return; may be called from a signal handler."""
@@ -172,125 +183,50 @@ class Server:
 
         import eventlet
         from eventlet import wsgi
-        from eventlet.green.ssl import GreenSSLSocket
+
+        from .eventlet_cures import Listener, Protocol, QuietPool
+        from .gate import hold_back
 
         log = logging.getLogger("eventlet.wsgi")
         log.setLevel(logging.WARNING)
-        listener = eventlet.listen((host, port), family=_family(host), backlog=512, reuse_port=False)
-        self.port = int(listener.getsockname()[1])
-        secure = GreenSSLSocket(
-            listener, server_side=True, _context=self._context, do_handshake_on_connect=False, suppress_ragged_eofs=True
-        )
-        pool = _quiet_pool(self)
+        plain = eventlet.listen((host, port), family=_family(host), backlog=BACKLOG, reuse_port=False)
+        hold_back(plain)
+        self.port = int(plain.getsockname()[1])
+        listener = Listener(plain, self._context, self.gate, self._broken)
+        settings = {"log": log, "log_output": False, "debug": False, "socket_timeout": SOCKET_TIMEOUT_S}
+        settings |= {"protocol": Protocol, "custom_pool": QuietPool(self.gate.most + 1, self._broken)}
 
         def run() -> None:
-            greenlet = eventlet.spawn(
-                wsgi.server,
-                secure,
-                self._app,
-                log=log,
-                custom_pool=pool,
-                log_output=False,
-                debug=False,
-                socket_timeout=SOCKET_TIMEOUT_S,
-            )
+            greenlet = eventlet.spawn(wsgi.server, listener, self._app, **settings)
             self._stop = lambda: eventlet.kill(greenlet)
             try:
                 greenlet.wait()
             except eventlet.greenlet.GreenletExit:
                 return
 
-        self._stop = secure.close
+        self._stop = listener.close
         return run
 
     def _gevent(self, host: str, port: int) -> Callable[[], None]:
-        from gevent.pywsgi import WSGIServer
+        from .gevent_server import bind
 
-        owner = self
-
-        class Quiet(WSGIServer):  # type: ignore[misc]
-            """Counts broken handshakes instead of printing a traceback for each."""
-
-            def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
-                try:
-                    super().wrap_socket_and_handle(client_socket, address)
-                except (ssl.SSLError, ConnectionError, ValueError):
-                    owner.bad_connections += 1
-
-        server = Quiet((host, port), self._app, log=None, error_log=None, ssl_context=self._context)
-        server.start()
+        server = bind(self._app, host, port, self._context, self.gate, self._broken)
         self.port = int(server.server_port)
         self._stop = server.stop
         run: Callable[[], None] = server.serve_forever
         return run
 
     def _threading(self, host: str, port: int) -> Callable[[], None]:
-        from werkzeug.serving import WSGIRequestHandler, make_server
+        from .threaded_server import bind
 
-        from pingmon_agent.wire.duplex import DuplexSocket
-
-        class Handler(WSGIRequestHandler):
-            """No line per request; a silent client gives its thread back."""
-
-            timeout = SOCKET_TIMEOUT_S
-            websocket: DuplexSocket | None = None
-
-            def make_environ(self) -> dict[str, Any]:
-                """What a websocket is read and written through, for it has a thread for each."""
-                environ: dict[str, Any] = super().make_environ()
-                if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
-                    self.websocket = environ["werkzeug.socket"] = DuplexSocket(self.connection)
-                return environ
-
-            def finish(self) -> None:
-                """Not before the websocket's reader has left: the next connection gets the same descriptor."""
-                if self.websocket:
-                    self.websocket.release()
-                super().finish()
-
-            def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's signature
-                """Requests are counted in /metrics, not logged."""
-
-        import socket
-
-        # Bound here: werkzeug would print advice of its own and end the process when the port is taken.
-        # "::" means both families, as in the other modes; create_server() alone would make it IPv6 only.
-        both = host == "::" and socket.has_dualstack_ipv6()
-        self._listener = socket.create_server((host, port), family=_family(host), backlog=512, dualstack_ipv6=both)
-        server = make_server(
-            host, port, self._app, threaded=True, request_handler=Handler, ssl_context=self._context,
-            fd=self._listener.fileno(),
-        )  # fmt: skip
+        server = bind(self._app, host, port, _family(host), self._context, self.gate, self._broken)
         self.port = int(server.port)
         self._stop = server.shutdown
-        return server.serve_forever
+        run: Callable[[], None] = server.serve_forever
+        return run
 
 
 def _family(host: str) -> int:
     import socket
 
     return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _quiet_pool(server: Server) -> Any:
-    """A green pool in which a broken TLS handshake is a number, not a traceback."""
-    from eventlet import GreenPool
-
-    class QuietPool(GreenPool):  # type: ignore[misc]
-        def waitall(self) -> None:
-            """Stopping does not wait for websockets: they end when their clients want, and the process ends now."""
-
-        def spawn_n(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            return super().spawn_n(self._guard, function, *args, **kwargs)
-
-        def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            return super().spawn(self._guard, function, *args, **kwargs)
-
-        def _guard(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            try:
-                return function(*args, **kwargs)
-            except (ssl.SSLError, ConnectionError, ValueError):
-                server.bad_connections += 1
-                return None
-
-    return QuietPool(MAX_CONNECTIONS)

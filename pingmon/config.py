@@ -110,6 +110,14 @@ class MetricsSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LimitsSection:
+    """Where many agents share an address: networks, separated by commas. Everybody else is limited by address."""
+
+    nat: str = ""
+    unlimited: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogSection:
     """What is written to standard error."""
 
@@ -126,6 +134,7 @@ class Config:
     targets: TargetsSection = TargetsSection()
     retention: RetentionSection = RetentionSection()
     metrics: MetricsSection = MetricsSection()
+    limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()
 
     @property
@@ -139,9 +148,27 @@ class Config:
         return _networks("metrics.allow", self.metrics.allow)
 
     @property
+    def nat_networks(self) -> list[Network]:
+        """`limits.nat`, parsed; raises ConfigError."""
+        return _networks("limits.nat", self.limits.nat)
+
+    @property
+    def unlimited_networks(self) -> list[Network]:
+        """`limits.unlimited`, parsed; raises ConfigError."""
+        return _networks("limits.unlimited", self.limits.unlimited)
+
+    @property
     def public_url(self) -> str:
         """The address people use, without a slash at its end."""
         return self.server.public_url.rstrip("/") or f"https://127.0.0.1:{self.server.port}"
+
+
+def _networks(key: str, text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        return [ipaddress.ip_network(word) for word in words]
+    except ValueError as error:
+        raise ConfigError(f"{key} = {text!r} is wrong: {error}; list networks such as 192.0.2.0/24") from None
 
 
 _SECTIONS: dict[str, type[Any]] = {
@@ -151,6 +178,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "targets": TargetsSection,
     "retention": RetentionSection,
     "metrics": MetricsSection,
+    "limits": LimitsSection,
     "log": LogSection,
 }
 _WORDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
@@ -228,7 +256,7 @@ def _check(config: Config) -> None:
     probing = config.probing
     if probing.warn_ms >= probing.bad_ms:
         raise ConfigError(f"probing.warn_ms = {probing.warn_ms} must be smaller than probing.bad_ms = {probing.bad_ms}")
-    _ = config.metrics_networks, config.targets.networks
+    _ = config.metrics_networks, config.targets.networks, config.nat_networks, config.unlimited_networks
     if not _usable(config.public_url):
         raise ConfigError(
             f"server.public_url = {config.server.public_url!r} is wrong: it must look like https://monitor.example.net:8443"

@@ -15,6 +15,7 @@ from typing import Any
 import socketio
 
 from pingmon.services.bundle import Services
+from pingmon.services.limits import Talk
 from pingmon_agent.wire import codec
 from pingmon_agent.wire.contract import (
     EVENT_DATA,
@@ -27,6 +28,10 @@ from pingmon_agent.wire.contract import (
     check_ip,
 )
 from pingmon_agent.wire.legacy import decode_legacy
+
+from .bouncer import Bouncer
+from .lines import REFUSED, Lines
+from .packet import MALFORMED
 
 Json = dict[str, Any]
 log = logging.getLogger("pingmon.agents")
@@ -44,19 +49,21 @@ class Session:
 
     sid: str
     observed_ip: str
+    talk: Talk
     agent_no: int | None = None
     epoch: str | None = None
     legacy: bool = False
     told_state: str = ""
     told_revision: int = -1
     refused_sets: int = 0
+    failed: bool = False
 
 
 class AgentSocket:
     """All agent connections of this process."""
 
-    def __init__(self, server: socketio.Server, services: Services) -> None:
-        self._server, self._services = server, services
+    def __init__(self, server: socketio.Server, services: Services, lines: Lines, bouncer: Bouncer) -> None:
+        self._server, self._services, self._lines, self._bouncer = server, services, lines, bouncer
         self._sessions: dict[str, Session] = {}
         self._by_agent: dict[int, str] = {}
         self.faults = 0
@@ -65,6 +72,7 @@ class AgentSocket:
             ("disconnect", self._disconnect),
             (EVENT_HANDSHAKE, self._guarded(self._handshake)),
             (EVENT_DATA, self._guarded(self._data)),
+            (MALFORMED, self._guarded(self._malformed)),
             ("*", self._unknown),
         ):
             server.on(event, handler, namespace=NAMESPACE)
@@ -75,15 +83,17 @@ class AgentSocket:
         """Open connections, for metrics."""
         return len(self._sessions)
 
-    # -- events --
-
     def _connect(self, sid: str, environ: Json, _auth: object = None) -> None:
-        self._sessions[sid] = Session(sid, check_ip(str(environ.get("REMOTE_ADDR", "")).partition("%")[0]))
+        observed = check_ip(str(environ.get("REMOTE_ADDR", "")).partition("%")[0])
+        self._sessions[sid] = Session(sid, observed, self._bouncer.talk())
 
     def _disconnect(self, sid: str, _reason: object = None) -> None:
         session = self._sessions.pop(sid, None)
+        self._lines.unsettle(sid, NAMESPACE)
         if session is not None:
             self._leave(session)
+            if session.agent_no is None and not session.failed:
+                self._bouncer.failed(session.observed_ip)
 
     def _leave(self, session: Session) -> None:
         """This connection no longer speaks for its agent: it is gone, or another one now."""
@@ -102,40 +112,61 @@ class AgentSocket:
             if session is None:
                 return None
             try:
-                answer = handler(session, data)
+                too_fast = self._bouncer.too_fast(sid, session.talk, self._name(session.agent_no))
+                answer = too_fast or handler(session, data)
             except Exception:
                 self.faults += 1
                 log.exception("handler failed agent=%s", self._name(session.agent_no))
                 answer = _refusal(WireError(ErrorCode.SERVER, "the server failed; its log says why"), handler)
-            if handler == self._handshake and not wants_ack:
-                self._server.emit(EVENT_HANDSHAKE, answer, to=sid, namespace=NAMESPACE)
+            if not wants_ack and (handler == self._handshake or answer.get("ok") is False):
+                event = EVENT_HANDSHAKE if handler == self._handshake else REFUSED
+                self._server.emit(event, answer, to=sid, namespace=NAMESPACE)
             return answer
 
         return run
 
-    def _unknown(self, event: str, _sid: str, _data: object = None, _wants_ack: object = None) -> Json:
-        self._services.ingest.reject(ErrorCode.UNKNOWN_EVENT)
-        message = f"{event[:40]!r} is no event of this contract; there are {EVENT_HANDSHAKE} and {EVENT_DATA}"
-        return {"ok": False, "code": ErrorCode.UNKNOWN_EVENT, "message": message}
+    def _unknown(self, event: str, sid: str, _data: object = None, wants_ack: object = None) -> Json | None:
+        def refuse(_session: Session, _data: object) -> Json:
+            self._services.ingest.reject(ErrorCode.UNKNOWN_EVENT)
+            message = f"{event[:40]!r} is no event of this contract; there are {EVENT_HANDSHAKE} and {EVENT_DATA}"
+            return {"ok": False, "code": ErrorCode.UNKNOWN_EVENT, "message": message}
+
+        return self._guarded(refuse)(sid, None, wants_ack is True)
+
+    def _malformed(self, _session: Session, fault: object) -> Json:
+        self._services.ingest.reject(ErrorCode.MALFORMED)
+        return {"ok": False, "code": ErrorCode.MALFORMED, "message": str(fault)}
 
     def _handshake(self, session: Session, data: object) -> Json:
+        refusal = self._bouncer.unseen(session.observed_ip)
+        if refusal is not None:
+            session.failed = True
+            self._server.start_background_task(self._hang_up, session, "too many failed handshakes")
+            return refusal
         try:
             hello = codec.decode_handshake(data)
             greeting = self._services.enrolment.greet(hello, session.observed_ip)
         except WireError as error:
             self._services.ingest.reject(error.code)
             log.warning("handshake refused from=%s code=%s: %s", session.observed_ip, error.code, error.message)
+            session.failed = True
+            self._bouncer.failed(session.observed_ip)
             return self._services.enrolment.error(error.code, error.message, RETRY_S)
         if session.agent_no != greeting.agent_no:
             self._leave(session)
         session.agent_no, session.epoch, session.legacy = greeting.agent_no, hello.epoch, hello.legacy
         self._take_over(session, greeting.agent_no)
+        self._lines.settle(session.sid, NAMESPACE)
         if hello.sent_ms is not None:
             self._services.clocks.heard(greeting.agent_no, hello.sent_ms)
         answer = self._reply(session)
         log.info("agent connected agent=%s from=%s state=%s", hello.hostname, session.observed_ip, answer["state"])
         self._server.start_background_task(self._after_handshake, session)
         return answer
+
+    def _hang_up(self, session: Session, why: str) -> None:
+        self._server.sleep(ACK_FIRST_S)
+        self._lines.hang_up(session.sid, NAMESPACE, why)
 
     def _take_over(self, session: Session, agent_no: int) -> None:
         """One live connection per agent: the newest, for an agent whose old one hangs must not be locked out."""
@@ -144,13 +175,13 @@ class AgentSocket:
         self._services.registry.connected.add(agent_no)
         if older is not None and older != session.sid:
             log.warning("agent connected twice, the older connection goes agent=%s", self._name(agent_no))
-            self._server.start_background_task(self._server.disconnect, older, namespace=NAMESPACE)
+            self._lines.hang_up(older, NAMESPACE, "the agent has a newer connection")
 
     def _after_handshake(self, session: Session) -> None:
         self._server.sleep(ACK_FIRST_S)
         self._tell_targets(session)
         if session.told_state == State.BLACKLISTED:
-            self._server.disconnect(session.sid, namespace=NAMESPACE)
+            self._lines.hang_up(session.sid, NAMESPACE, "blacklisted")
 
     def _data(self, session: Session, data: object) -> Json:
         try:
@@ -165,10 +196,13 @@ class AgentSocket:
             refusal = _refusal(error, self._data)
             if error.code in AT_ONCE and not session.legacy:
                 refusal["retry_after_s"] = 0
+                session.talk.progress()
             if error.code is ErrorCode.SEQ_GAP and session.agent_no is not None:
                 refusal["expected"] = self._services.ingest.upto(session.agent_no, session.epoch or "") + 1
             return refusal
         self._services.registry.touch(agent_no)
+        if answer["ok"] and not answer.get("dup") and not session.legacy:
+            session.talk.progress()
         return answer
 
     def _approved(self, session: Session) -> int:
@@ -206,12 +240,14 @@ class AgentSocket:
             self._server.emit(EVENT_HANDSHAKE, answer, to=session.sid, namespace=NAMESPACE)
         self._tell_targets(session)
         if answer["state"] in (State.BLACKLISTED, State.ERROR):
-            self._server.disconnect(session.sid, namespace=NAMESPACE)
+            self._lines.hang_up(session.sid, NAMESPACE, answer["state"])
 
     def _reply(self, session: Session) -> Json:
         agent_no = session.agent_no or 0
         answer = self._services.enrolment.reply(agent_no, self._services.ingest.upto(agent_no, session.epoch or ""))
         session.told_state = answer["state"]
+        if answer["state"] == State.APPROVED:
+            self._lines.trust(session.sid, NAMESPACE)
         return answer
 
     def _tell_targets(self, session: Session) -> None:
@@ -222,6 +258,9 @@ class AgentSocket:
         if current.revision == session.told_revision:
             return
         session.told_revision = current.revision
+        if session.legacy:
+            samples_per_s = len(current.target_ids) / self._services.registry.interval_s
+            session.talk = self._bouncer.allow(session.talk, samples_per_s)
         message = self._services.registry.message_for(view.no)
         log.info("targets pushed agent=%s revision=%d count=%d", view.hostname, message.revision, len(message.targets))
         if session.legacy:

@@ -17,6 +17,9 @@ from flask_socketio import ConnectionRefusedError as Refused
 from flask_socketio import SocketIO, emit, join_room
 
 from pingmon.services.bundle import Services
+from pingmon_agent.wire.contract import ErrorCode
+
+from .lines import Lines
 
 Json = dict[str, Any]
 NAMESPACE = "/grid"
@@ -28,8 +31,8 @@ log = logging.getLogger("pingmon.grid")
 class GridSocket:
     """All browsers that look at the grid. `viewer` says who is behind the current request (None: nobody)."""
 
-    def __init__(self, socket: SocketIO, services: Services, viewer: Callable[[], int | None]) -> None:
-        self._socket, self._services, self._viewer = socket, services, viewer
+    def __init__(self, socket: SocketIO, services: Services, viewer: Callable[[], int | None], lines: Lines) -> None:
+        self._socket, self._services, self._viewer, self._lines = socket, services, viewer, lines
         self._users: dict[str, int] = {}
         self._seq = 0
         self._told: Json = {}
@@ -37,6 +40,7 @@ class GridSocket:
         socket.on_event("connect", self._connect, namespace=NAMESPACE)
         socket.on_event("disconnect", self._disconnect, namespace=NAMESPACE)
         socket.on_event("resync", self._resync, namespace=NAMESPACE)
+        socket.server.on("*", self._unknown, namespace=NAMESPACE)
 
     @property
     def connections(self) -> int:
@@ -46,7 +50,7 @@ class GridSocket:
     def kick(self, user_id: int) -> None:
         """Close every connection of somebody who may no longer look."""
         for sid in [sid for sid, user in self._users.items() if user == user_id]:
-            self._socket.server.disconnect(sid, namespace=NAMESPACE)
+            self._lines.hang_up(sid, NAMESPACE, "signed out")
 
     # -- events --
 
@@ -55,11 +59,17 @@ class GridSocket:
         if user is None:
             raise Refused("sign in first")
         self._users[self._sid()] = user
+        self._lines.settle(self._sid(), NAMESPACE)
         join_room(ROOM, namespace=NAMESPACE)
         self._send_all()
 
     def _disconnect(self, _reason: object = None) -> None:
         self._users.pop(self._sid(), None)
+        self._lines.unsettle(self._sid(), NAMESPACE)
+
+    @staticmethod
+    def _unknown(_event: str, _sid: str, fault: object = None, _wants_ack: object = None) -> Json:
+        return {"ok": False, "code": ErrorCode.UNKNOWN_EVENT, "message": f"no event of this namespace ({fault})"[:300]}
 
     def _resync(self, _data: object = None, _wants_ack: object = None) -> None:
         if self._sid() in self._users:

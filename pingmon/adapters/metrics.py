@@ -37,6 +37,8 @@ class Outside:
     agents: Callable[[], int]
     browsers: Callable[[], int]
     bad_connections: Callable[[], int]
+    refused_connections: Callable[[], int]
+    cuts: Callable[[], dict[str, int]]
     job_failures: Callable[[], int]
     handler_faults: Callable[[], int]
     certificate_not_after: Callable[[], float]
@@ -173,6 +175,12 @@ class ServerCollector:
         clients.add_metric(["browser"], outside.browsers())
         yield clients
         yield _counter("bad_connections", "TLS handshakes and connections that broke.", outside.bad_connections())
+        refused = outside.refused_connections()
+        yield _counter("refused_connections", "Connections turned away before TLS: too many.", refused)
+        cuts = CounterMetricFamily("pingmon_server_cut_connections", "Live connections cut.", labels=["reason"])
+        for reason, count in outside.cuts().items():
+            cuts.add_metric([reason], count)
+        yield cuts
         yield _counter("job_failures", "Scheduled jobs that failed.", outside.job_failures())
         yield _counter("handler_faults", "Agent messages on which the server itself failed.", outside.handler_faults())
         expiry = GaugeMetricFamily(

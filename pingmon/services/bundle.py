@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -30,7 +31,10 @@ from .recent import KEEP_MS, Recent
 from .refusals import Refusals
 from .registry import Registry
 from .retention import Retention
+from .revocations import Revocations
 from .rollups import RollUps
+
+log = logging.getLogger("pingmon.registry")
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,9 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
     probing = config.probing
     rules = Rules(config.targets, probing.interval_s)
     registry = Registry(directory, clock, rules, mesh=probing.mesh, interval_s=probing.interval_s)
+    registry.revocations = Revocations(config.data_dir / "revocations.log")
+    for hostname in registry.replay_revocations():
+        log.warning("shut out again, as decided after the backup that was restored agent=%s", hostname)
     recent = Recent()
     limits = Thresholds(round(probing.warn_ms * 1000), round(probing.bad_ms * 1000))
     health = Health(clock, lambda: directory.trouble)

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pingmon.concurrency import run_blocking
+from pingmon.store.directory import DirectoryError
 from pingmon.store.rounds import FLAG_CLOCK, FLAG_DISTURBED, FLAG_LATE, RoundStore, StoredRound, StoreError
-from pingmon_agent.wire.contract import ErrorCode, Report, Round, WireError
+from pingmon_agent.wire.contract import ErrorCode, Report, Round, State, WireError
 
 from .book import Book
 from .clock import Clock
@@ -35,6 +36,7 @@ GROUP_S = 0.1  # how long a commit gathers reports; an ack waits at most this an
 RETRY_AFTER_S = 5
 LOG_EVERY_S = 60.0  # a full disk fails ten times a second, and the log may be on the same disk
 LATE_AFTER_ROUNDS = 3
+GONE = "this agent is not approved any more; shake hands again"
 AHEAD_MS, BEHIND_MS = 60_000, 86_400_000
 
 
@@ -186,14 +188,28 @@ class Ingest:
         return jobs
 
     def _commit_group(self) -> None:
-        group, self._queue = self._queue, []
-        if not group:
+        waiting_now, self._queue = self._queue, []
+        if not waiting_now:
             return
-        if not self._guarded(lambda: self._write(group)):
+        group = self._welcome(waiting_now)
+        if group and not self._guarded(lambda: self._write(group)):
             for waiting in group:
                 waiting.answer = _busy("the database cannot be written", RETRY_AFTER_S)
-        for waiting in group:
+        for waiting in waiting_now:
             waiting.done.set()
+
+    def _welcome(self, group: list[Waiting]) -> list[Waiting]:
+        """Those whose agents are approved at this moment: after a revocation nothing is committed any more."""
+        try:
+            self._registry.catch_up()
+        except DirectoryError:
+            log.debug("the directory cannot be read; the last known agents stay in force")
+        agents = self._registry.snapshot.agents
+        for waiting in group:
+            view = agents.get(waiting.agent_no)
+            if view is None or view.state is not State.APPROVED or view.revoked:
+                waiting.answer = {"ok": False, "code": ErrorCode.STATE, "message": GONE, "retry_after_s": 30}
+        return [waiting for waiting in group if not waiting.answer]
 
     def _guarded(self, work: Callable[[], object]) -> bool:
         """The committer must outlive every fault: it is counted and logged, and nothing is acknowledged."""

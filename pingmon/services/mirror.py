@@ -51,6 +51,7 @@ class Mirror:
         self._old_sets: dict[tuple[int, int], SetView] = {}
         self._columns: dict[int, tuple[int, dict[int, tuple[int, ...]]]] = {}  # as of a revision of the directory
         self._lock = threading.RLock()
+        self._pulse = -1
         self.snapshot = Snapshot()
         self.refresh()
 
@@ -153,6 +154,13 @@ class Mirror:
         # Two threads that swap the copy at once would each tell listeners half of what changed.
         with self._lock:
             return self._refresh()
+
+    def catch_up(self) -> None:
+        """As `refresh`, for who asks ten times a second: next to nothing where nobody has committed anything."""
+        pulse = self._directory.pulse()
+        if pulse != self._pulse:
+            self.refresh()
+            self._pulse = pulse
 
     def _refresh(self) -> bool:
         with self._directory.reading() as tx:

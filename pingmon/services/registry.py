@@ -15,13 +15,19 @@ from . import targets as rules
 from .errors import Conflict, NotFound
 from .mirror import Mirror
 from .probes import spell_probe
+from .revocations import ADMITTED, DELETED, HELD, REJECTED, Revocation, Revocations
 from .views import AgentView, TargetView
 
 STANDARD = Probe()
+WANTED = {REJECTED: State.BLACKLISTED, HELD: State.HOLD}
+REPLAY = "revocations.log"
+REVOKING = {State.BLACKLISTED: REJECTED, State.HOLD: HELD, State.APPROVED: ADMITTED}
 
 
 class Registry(Mirror):
     """Decisions, on top of the copy in memory that everybody reads."""
+
+    revocations: Revocations | None = None
 
     # -- decisions about agents --
 
@@ -64,7 +70,29 @@ class Registry(Mirror):
             row.deleted_ms = self._clock.wall_ms()
             rules.follow_agent(tx, row, False, row.deleted_ms)
             tx.audit(row.deleted_ms, actor, "agents.delete", view.id, view.hostname)
+            now = row.deleted_ms
+        self._note(view, DELETED, now)
         return view
+
+    def _note(self, view: AgentView, action: str, at_ms: int) -> None:
+        if self.revocations is not None:
+            self.revocations.note(Revocation(at_ms, view.id, view.hostname, action))
+
+    def replay_revocations(self) -> list[str]:
+        """Shut out again who is in, because the database is older than the decision; returns their hostnames."""
+        done = []
+        for entry in (self.revocations.standing() if self.revocations else {}).values():
+            view = next((a for a in self.agents() if a.id == entry.agent_id), None)
+            if view is None or entry.action == ADMITTED:
+                continue
+            if entry.action == DELETED:
+                self.delete(view.id, REPLAY)
+            elif (view.decided_at_ms or 0) < entry.at_ms and view.state is not WANTED[entry.action]:
+                self._decide(view, WANTED[entry.action], REPLAY, f"agents.{entry.action}", "operator")
+            else:
+                continue
+            done.append(view.hostname)
+        return done
 
     def _latest(self, ref: str) -> AgentView:
         """Decide on what is, not on what was a second ago: the command line writes too."""
@@ -83,6 +111,7 @@ class Registry(Mirror):
             moved = rules.follow_agent(tx, row, self.in_mesh(row), now)
             rules.renew_sets(tx, now, moved)
             tx.audit(now, actor, action, row.uid, row.hostname)
+        self._note(view, REVOKING[state], now)
         return self.snapshot.agents[view.no]
 
     def in_mesh(self, row: Agent) -> bool:

@@ -275,6 +275,13 @@ class Directory:
             with suppress(DirectoryError), self.transaction() as tx:
                 tx.rewrite_revision()
 
+    def pulse(self) -> int:
+        """A number that changes with every commit of anybody, in microseconds. Raises DirectoryError."""
+        try:
+            return int(self._anchor.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error as error:
+            raise DirectoryError(f"{self._path} cannot be read ({error})") from error
+
     def session(self) -> OrmSession:
         """A session for Flask-Security, which begins and commits by itself; the caller closes it."""
         return Session(self._patient, expire_on_commit=False)

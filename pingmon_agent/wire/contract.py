@@ -76,6 +76,7 @@ class ErrorCode(StrEnum):
     SEQ_GAP = "E_SEQ_GAP"
     TOO_LARGE = "E_TOO_LARGE"
     UNKNOWN_EVENT = "E_UNKNOWN_EVENT"
+    RATE = "E_RATE"
     SERVER = "E_SERVER"
 
 

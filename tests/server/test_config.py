@@ -13,7 +13,8 @@ CASES: list[tuple[dict[str, Any], dict[str, str], str]] = [
     (
         {"servr": {}},
         {},
-        "[servr] is not a section of server.toml; there are server, tls, probing, targets, retention, metrics, log",
+        "[servr] is not a section of server.toml; there are server, tls, probing, targets, retention, metrics, limits, "
+        "log",
     ),
     (
         {"server": {"prot": 1}},

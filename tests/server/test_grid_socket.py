@@ -10,9 +10,11 @@ from flask import Flask
 from flask_socketio import SocketIO, SocketIOTestClient
 
 from pingmon.adapters.grid_socket import NAMESPACE, GridSocket
+from pingmon.adapters.lines import Lines
 from pingmon.adapters.packet import CheckedPacket
 from pingmon.services.bundle import Services
 from pingmon.services.cells import CellState
+from pingmon.services.limits import Allowance
 from pingmon.store.rounds import StoredRound
 
 from .conftest import Approve, FakeClock
@@ -26,7 +28,8 @@ class Page:
         self.app = Flask("test")
         self.app.secret_key = "test"
         self.sockets = SocketIO(self.app, async_mode="threading", serializer=CheckedPacket)
-        self.grid = GridSocket(self.sockets, services, lambda: self.user or None)
+        lines = Lines(self.sockets.server, Allowance((), ()), services.clock.monotonic)
+        self.grid = GridSocket(self.sockets, services, lambda: self.user or None, lines)
 
     def open(self) -> SocketIOTestClient:
         return self.sockets.test_client(self.app, namespace=NAMESPACE)

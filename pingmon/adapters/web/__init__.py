@@ -16,8 +16,9 @@ from pingmon.services.bundle import Services
 from . import access, accounts, api, errors, headers, measured, pages
 from .access import is_our_name
 from .accounts import may_read_metrics, viewer_id
+from .api import MAX_BODY_BYTES
 
-__all__ = ["install", "is_our_name", "may_read_metrics", "viewer_id"]
+__all__ = ["MAX_BODY_BYTES", "install", "is_our_name", "may_read_metrics", "viewer_id"]
 
 
 def install(
@@ -30,7 +31,7 @@ def install(
     """
     app.extensions["pingmon"] = services
     app.extensions[pages.WARNING] = warning
-    app.config["MAX_CONTENT_LENGTH"] = api.MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     cast(DefaultJSONProvider, app.json).sort_keys = False  # a sixth of the time of a long history
     errors.install(app)
     access.install(app)  # first: who may not come in at all is told so before anything else is checked
