@@ -163,14 +163,6 @@ class Config:
         return self.server.public_url.rstrip("/") or f"https://127.0.0.1:{self.server.port}"
 
 
-def _networks(key: str, text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    try:
-        return [ipaddress.ip_network(word) for word in words]
-    except ValueError as error:
-        raise ConfigError(f"{key} = {text!r} is wrong: {error}; list networks such as 192.0.2.0/24") from None
-
-
 _SECTIONS: dict[str, type[Any]] = {
     "server": ServerSection,
     "tls": TlsSection,
