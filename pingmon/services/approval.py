@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pingmon.store.directory import Transaction
 from pingmon.store.models import Agent
@@ -17,7 +18,7 @@ from . import addresses
 from . import targets as rules
 from .errors import Conflict, NotFound
 from .mirror import Mirror
-from .views import AgentView
+from .views import AgentView, seconds
 
 PENDING_TTL_S = 72 * 3600
 
@@ -62,6 +63,12 @@ class Approvals(Mirror):
     def reject(self, ref: str, actor: str) -> AgentView:
         """Any state -> blacklisted: it may not come back until somebody approves it."""
         return self._decide(self._latest(ref), State.BLACKLISTED, actor, "agents.reject", "operator")
+
+    def reject_pending(self, passphrase_id: str, actor: str) -> list[AgentView]:
+        """Reject everybody who waits for approval with this passphrase."""
+        self.refresh()
+        waiting = [v for v in self.agents() if v.state is State.PENDING and v.passphrase_id == passphrase_id]
+        return [self.reject(view.id, actor) for view in waiting]
 
     def hold(self, ref: str, actor: str) -> AgentView:
         """approved -> hold: it keeps measuring, but nothing is taken from it."""
@@ -123,6 +130,26 @@ class Approvals(Mirror):
             rules.follow_agent(tx, row, False, row.deleted_ms)
             tx.audit(row.deleted_ms, actor, "agents.delete", view.id, view.hostname)
         return view
+
+    def evidence(self, ref: str) -> dict[str, Any]:
+        """What somebody looks at before approving: plain data, times unix seconds. Raises NotFound, Conflict.
+
+        The agent as `describe` has it, and `same_name`: other agents of its name; `same_key`: deleted agents that had
+        its key; `adds`: pings per second and series that come with it.
+        """
+        view = self._latest(ref)
+        others = [self.describe(a) for a in self.agents() if a.hostname == view.hostname and a.no != view.no]
+        with self._directory.reading() as tx:
+            had = [row for row in tx.with_key(view.key_fpr or "") if row.deleted_ms is not None]
+        gone = [{"id": row.uid, "hostname": row.hostname, "deleted_at": seconds(row.deleted_ms)} for row in had]
+        return self.describe(view) | {"same_name": others, "same_key": gone, "adds": self._adds(view)}
+
+    def _adds(self, view: AgentView) -> dict[str, float]:
+        """Its own probes, and in a mesh one more for each who measures already."""
+        columns = sum(target.probe.columns for target in self.targets() if target.agent_no != view.no)
+        if self.mesh and view.mesh and not view.legacy:
+            columns += sum(a.state in rules.MEASURING for a in self.agents() if a.no != view.no)
+        return {"series": columns, "pings_per_s": columns / self.interval_s}
 
     def expire_pending(self) -> int:
         """Forget requests that nobody decided about for 72 hours; how many."""

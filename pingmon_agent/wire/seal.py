@@ -12,6 +12,7 @@ import json
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -196,9 +197,13 @@ def check_login(proof: Proof, public: bytes) -> None:
         raise WireError(ErrorCode.SIGNATURE, f"the agent does not hold the key it shows; {_REPLAY}")
 
 
+def _reply(th1: bytes, body: Mapping[str, Any]) -> bytes:
+    return enc("pingmon/1/reply", th1, cj(body))
+
+
 def sign_reply(server: Identity, th1: bytes, body: Json) -> Json:
     """`body` with a signature that is good in this handshake only."""
-    return body | {"sig": b64u(server.sign(enc("pingmon/1/reply", th1, cj(body))))}
+    return body | {"sig": b64u(server.sign(_reply(th1, body)))}
 
 
 def _targets(body: Mapping[str, Any]) -> bytes:
@@ -262,21 +267,21 @@ def login(challenge: Challenge, outer: Outer, ext: Json, agent: Identity) -> tup
     return f"{KEY_TAG}{agent.fingerprint}.{b64u(raw)}.{b64u(agent.sign(b'pingmon/1/login' + th1))}", th1
 
 
-def check_reply(identity: bytes, th1: bytes, body: Mapping[str, Any]) -> None:
-    """Raises UntrustedError unless this server said `body` in this handshake."""
+def check_reply(identity: bytes, transcripts: Collection[bytes], body: Mapping[str, Any]) -> None:
+    """Raises UntrustedError unless this server said `body` in one of these handshakes."""
     said = {name: value for name, value in body.items() if name != "sig"}
-    _check(identity, body, lambda: enc("pingmon/1/reply", th1, cj(said)), "its answer is not signed by its identity")
+    if not any(_signed(identity, body, partial(_reply, th1, said)) for th1 in transcripts):
+        raise UntrustedError("its answer is not signed by its identity")
 
 
 def check_targets(identity: bytes, body: Mapping[str, Any]) -> None:
     """Raises UntrustedError unless this server made this target set."""
-    _check(identity, body, lambda: _targets(body), "its target set is not signed by its identity")
+    if not _signed(identity, body, partial(_targets, body)):
+        raise UntrustedError("its target set is not signed by its identity")
 
 
-def _check(identity: bytes, body: Mapping[str, Any], data: Callable[[], bytes], why: str) -> None:
+def _signed(identity: bytes, body: Mapping[str, Any], data: Callable[[], bytes]) -> bool:
     try:
-        good = _genuine(identity, unb64u(body.get("sig"), 64), data())
+        return _genuine(identity, unb64u(body.get("sig"), 64), data())
     except (WireError, KeyError, ValueError, TypeError):
-        good = False
-    if not good:
-        raise UntrustedError(why)
+        return False

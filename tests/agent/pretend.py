@@ -14,8 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support.doorkeeper import IDENTITY, PASSPHRASE
+
 from .certificates import Leaf
 
+PIN = IDENTITY.pin
+ROOT = Path(__file__).parents[2]
 AGENT_ID = "6f1c2f9e-0000-4000-8000-000000000001"
 APPROVED = {
     "state": "approved",
@@ -37,10 +41,9 @@ class PretendServer:
     """Starts the server process; `wait` for what it sees, `tell` it what to do."""
 
     def __init__(self, leaf: Leaf, port: int = 0) -> None:
-        script = Path(__file__).with_name("pretend_server.py")
-        command = [sys.executable, str(script), str(leaf.certificate), str(leaf.key), str(port)]
+        command = [sys.executable, "-m", "tests.agent.pretend_server", str(leaf.certificate), str(leaf.key), str(port)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
         )
         self._seen: queue.Queue[dict[str, Any]] = queue.Queue()
         self._done: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -101,11 +104,11 @@ class AgentProcess:
     """`pingmon-agent run` with a configuration made for the test."""
 
     def __init__(self, folder: Path, port: int, ca: Path, *flags: str, host: str = "127.0.0.1", **env: str) -> None:
-        (folder / "passphrase").write_text("open sesame\n")
+        (folder / "passphrase").write_text(PASSPHRASE + "\n")
         self.config = folder / "agent.toml"
         self.config.write_text(
             f'[server]\nurl = "wss://{host}:{port}"\nca_file = "{ca}"\npassphrase_file = "{folder}/passphrase"\n'
-            '[agent]\nhostname = "probe-1"\n[metrics]\nlisten = ""\n'
+            f'[agent]\nhostname = "probe-1"\nstate_dir = "{folder}/state"\n[metrics]\nlisten = ""\n'
         )
         self.log = folder / "agent.log"
         self._log_file = self.log.open("w")

@@ -16,17 +16,17 @@ from pingmon_agent.agent import version
 
 from .certificates import Authority
 from .namespaces import Namespace
-from .pretend import APPROVED, AgentProcess, PretendServer, targets
+from .pretend import APPROVED, PASSPHRASE, AgentProcess, PretendServer, targets
 
 
 def configuration(folder: Path, url: str, ca: Path, listen: str = "127.0.0.1:9765") -> Path:
     """A configuration file."""
-    (folder / "passphrase").write_text("open sesame")
+    (folder / "passphrase").write_text(PASSPHRASE)
     (folder / "passphrase").chmod(0o600)
     path = folder / "agent.toml"
     path.write_text(
         f'[server]\nurl = "{url}"\nca_file = "{ca}"\npassphrase_file = "{folder}/passphrase"\n'
-        f'[agent]\nhostname = "probe-1"\n[metrics]\nlisten = "{listen}"\n'
+        f'[agent]\nhostname = "probe-1"\nstate_dir = "{folder}/state"\n[metrics]\nlisten = "{listen}"\n'
     )
     return path
 

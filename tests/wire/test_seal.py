@@ -158,7 +158,7 @@ def test_both_forms_are_understood() -> None:
 
     assert (proof.public, proof.passphrase, proof.ext, proof.th1) == (AGENT.public, SECRET, EXT, th1)
     assert (claim.fingerprint, claim.th1) == (proof.fingerprint, key_th1)
-    seal.check_reply(SERVER.public, th1, seal.sign_reply(SERVER, th1, PENDING))
+    seal.check_reply(SERVER.public, [th1], seal.sign_reply(SERVER, th1, PENDING))
     seal.check_targets(SERVER.public, seal.sign_targets(SERVER, TARGETS))
     assert SECRET not in repr(proof)
 
@@ -297,7 +297,7 @@ def test_18_an_altered_reply_is_not_believed() -> None:
         (signed, secrets.token_bytes(32)),
     ):
         with pytest.raises(UntrustedError, match="answer is not signed"):
-            seal.check_reply(SERVER.public, transcript, said)
+            seal.check_reply(SERVER.public, [transcript], said)
 
 
 @pytest.mark.parametrize(
