@@ -53,7 +53,7 @@ def _read(path: Path, loss: str) -> Identity:
 
 def _make(path: Path) -> None:
     """Written beside, synced, then given its name, unless somebody was faster."""
-    seed, beside = os.urandom(32), path.with_name(f"{path.name}.{os.getpid()}")
+    seed, beside = os.urandom(32), path.with_name(f"{path.name}.{os.urandom(4).hex()}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -103,8 +103,18 @@ class PretendServer:
 class AgentProcess:
     """`pingmon-agent run` with a configuration made for the test."""
 
-    def __init__(self, folder: Path, port: int, ca: Path, *flags: str, host: str = "127.0.0.1", **env: str) -> None:
-        (folder / "passphrase").write_text(PASSPHRASE + "\n")
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        ca: Path,
+        *flags: str,
+        host: str = "127.0.0.1",
+        passphrase: str = PASSPHRASE,
+        **env: str,
+    ) -> None:
+        if passphrase:
+            (folder / "passphrase").write_text(passphrase + "\n")
         self.config = folder / "agent.toml"
         self.config.write_text(
             f'[server]\nurl = "wss://{host}:{port}"\nca_file = "{ca}"\npassphrase_file = "{folder}/passphrase"\n'

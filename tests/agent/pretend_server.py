@@ -42,6 +42,7 @@ class Pretend:
         self.epochs: dict[str, int] = {}  # upto by epoch, once any is known
         self.sid = ""
         self.door = Doorkeeper()
+        self.sealed, self.altered = True, {}  # whether it speaks the sealed exchange; what is forged in its challenge
         self.sio.on("connect", self.connected, namespace=AGENT)
         self.sio.on("disconnect", lambda sid, *_: say("disconnect"), namespace=AGENT)
         self.sio.on("handshake", self.handshake, namespace=AGENT)
@@ -54,8 +55,12 @@ class Pretend:
 
     def handshake(self, sid: str, data: dict[str, str]) -> object:
         """A challenge first, then the answer as told. The test hears of what came sealed as if it had come plain."""
+        say("raw", passphrase=data["passphrase"])
+        if not self.sealed:
+            say("handshake", data=data, answer=self.handshake_answer)
+            return self.handshake_answer
         if self.answer_handshakes and (challenge := self.door.challenge(data)) is not None:
-            return challenge
+            return challenge | self.altered
         answer, answers = self.handshake_answer, self.answer_handshakes  # before the test hears of it
         plain = self.opened(data) if answers else data
         say("handshake", data=plain, answer=answer)
@@ -91,7 +96,8 @@ class Pretend:
                 for key, value in order.items():
                     setattr(self, key, value)
             case "push":
-                self.sio.emit("handshake", self.door.sign(order["body"]), to=self.sid, namespace=AGENT)
+                body = order["body"] if order.get("raw") else self.door.sign(order["body"])
+                self.sio.emit("handshake", body, to=self.sid, namespace=AGENT)
             case "targets":
                 ack = lambda *answer: say("targets_ack", data=answer)  # noqa: E731
                 signed = self.door.sign_targets(order["body"])
