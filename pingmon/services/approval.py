@@ -47,8 +47,8 @@ class Approvals(Mirror):
     def approve(self, ref: str, actor: str, expected: Expected = ANYTHING) -> AgentView:
         """pending or blacklisted -> approved; nothing happens to an approved one."""
         view = self._latest(ref)
-        expected.check(view.key_fpr, view.revision, view.hostname)
         if view.state is State.APPROVED:
+            expected.check(view.key_fpr, view.revision, view.hostname)
             return view
         if view.state is State.HOLD:
             raise Conflict(f"{view.hostname} is on hold ({view.hold_reason}); release it instead")

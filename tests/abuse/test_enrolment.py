@@ -166,6 +166,7 @@ def test_case_24_wrong_passphrases_have_one_answer(server: Server, call: Call) -
         f"{kind}-{number}-{secret}-{'0' * 32}",
         f"{kind}-{number}-{secret}",
         server.legacy_passphrase(),
+        f"{server.legacy_passphrase().replace('pml', 'pm1')}-{pin}",
     ]
     caller = call("case-24")
     answers = [caller.enrol(text) for text in wrong]
@@ -253,6 +254,8 @@ def test_case_28_plain_text_in_the_default_configuration(server: Server, call: C
     assert "`pingmon passphrases create --legacy`" in answer["message"]
     assert "30 days at most" in answer["message"]
     assert secret.split("-")[2] not in log_of(server)
+    respelled = "pml-" + "-".join(secret.split("-")[1:3])
+    assert caller.ask(EVENT_HANDSHAKE, plain | {"passphrase": respelled})["code"] == "E_PASSPHRASE"
 
 
 def test_case_28_plain_passphrases_end(services: Services, clock: FakeClock) -> None:
@@ -482,6 +485,8 @@ def test_case_38_the_row_changed_under_the_click(services: Services) -> None:
     now = services.registry.snapshot.agents[no]
     assert now.state is State.PENDING
     assert services.registry.approve(seen.id, "test", Expected(now.key_fpr, now.revision)).state is State.APPROVED
+    with pytest.raises(Conflict, match="then decide"):
+        services.registry.approve(seen.id, "test", Expected("another", None))
 
 
 # -- 40, 43 --
