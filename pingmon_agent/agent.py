@@ -17,9 +17,11 @@ from types import FrameType
 from .answers import Answer, Patience
 from .config import Config, listen_address
 from .delivery import Delivery
+from .door import Door
 from .engine import EchoEngine
 from .icmp import NoPermissionError
 from .journal import Journal, JournalCounts
+from .keep import keep_of
 from .links import broadcasts
 from .log import say
 from .metrics import Facts, Metrics, MetricsServer, build_labels, error_reasons
@@ -33,7 +35,8 @@ from .schedule import Schedule, Tick
 from .session import SessionState
 from .tls import ConnectError, client_context
 from .uplink import Uplink
-from .wire.contract import Handshake, Outcome
+from .wire.contract import PLAIN_TAG, Handshake, Outcome
+from .wire.seal import grouped
 
 _log = logging.getLogger(__name__)
 FLUSH_S = 0.8
@@ -57,7 +60,8 @@ class Agent:
     """All parts of a running agent. `run` returns the exit code of the process."""
 
     def __init__(self, config: Config) -> None:
-        """Raises BusyError if another agent keeps its rounds where this one is to keep them."""
+        """Raises BusyError if another agent keeps its rounds where this one is to keep them, KeyFileError."""
+        self._door = Door(keep_of(config), _wall_ms)
         self._config, self._exit_code = config, EXIT_OK
         self._stop = threading.Event()
         self._engine: EchoEngine | None = None
@@ -81,7 +85,11 @@ class Agent:
         refusals = Refusals(self._judge.verdicts, lambda: self._rounds.refused_names)
         self._delivery = Delivery(self._ring, _identity(config), self._schedule.offer, refusals, _wall_ms)
         self._uplink = Uplink(
-            config.server, self._delivery, start_spread_s=config.agent.start_spread_s, on_answer=self._on_answer
+            config.server,
+            self._delivery,
+            self._door,
+            start_spread_s=config.agent.start_spread_s,
+            on_answer=self._on_answer,
         )
         self._metrics = Metrics(self._facts, self._pairs)
 
@@ -162,6 +170,8 @@ class Agent:
             "connected": self._uplink.counts.connected,
             "state": str(self._delivery.state),
             "agent_id": self._delivery.agent_id,
+            "identity": grouped(self._door.keep.identity.fingerprint),
+            "server_identity": self._door.keep.pin,
             "targets": len(current.targets) if current else 0,
             "revision": current.revision if current else None,
             "unresolved": self._rounds.unresolved,
@@ -270,7 +280,7 @@ def _wall_ms() -> int:
 
 def _identity(config: Config) -> Handshake:
     return Handshake(
-        passphrase=config.passphrase,
+        passphrase=PLAIN_TAG,  # door.py puts there what belongs there
         hostname=config.agent.hostname,
         ip_address=config.agent.ip_address or _UNKNOWN_ADDRESS,
         version=version(),

@@ -22,9 +22,11 @@ class Patience(Enum):
 
     SOON = "soon"  # full jitter, as after a lost connection
     SLOW = "slow"  # once a minute
+    WARY = "wary"  # it is not the server that we know: 5 to 15 minutes
     RARE = "rare"  # somebody has to change something first: 15 minutes, then up to an hour
 
 
+_SLOW = {ErrorCode.PENDING_FULL, ErrorCode.UNKNOWN_KEY}
 _RARE = {
     ErrorCode.LEGACY_DISABLED,
     ErrorCode.VERSION,
@@ -34,6 +36,9 @@ _RARE = {
     ErrorCode.PASSPHRASE_EXPIRED,
     ErrorCode.PASSPHRASE_EXHAUSTED,
     ErrorCode.PASSPHRASE_REVOKED,
+    ErrorCode.PASSPHRASE_SCOPE,
+    ErrorCode.KEY_REQUIRED,
+    ErrorCode.CHANNEL,
     ErrorCode.MALFORMED,
 }
 
@@ -67,7 +72,7 @@ def patience_for(word: State, code: str) -> Patience:
     """How soon to come back after this word, or this error code."""
     if word is State.BLACKLISTED or code in _RARE:
         return Patience.RARE
-    if word in (State.PENDING, State.HOLD) or code == ErrorCode.PENDING_FULL:
+    if word in (State.PENDING, State.HOLD) or code in _SLOW:
         return Patience.SLOW
     return Patience.SOON
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 LONGEST_S = 60.0
 HEALTHY_S = 60.0  # a session shorter than this does not prove that the trouble is over
 SLOW_S = 60.0
+WARY_S = (300.0, 900.0)
 RARE_FIRST_S, RARE_LONGEST_S = 900.0, 3600.0
 
 Draw = Callable[[float, float], float]
@@ -41,6 +42,10 @@ class Backoff:
     def slow(self, floor_s: float = 0.0) -> float:
         """While somebody has to decide: a minute, +-50 %, never less than the floor."""
         return max(floor_s, SLOW_S * self._draw(0.5, 1.5))
+
+    def wary(self) -> float:
+        """The other side is not our server: 5 to 15 minutes."""
+        return self._draw(*WARY_S)
 
     def rare(self, floor_s: float = 0.0) -> float:
         """Refused until somebody changes something: 15 minutes, doubling up to an hour, jittered, above the floor."""

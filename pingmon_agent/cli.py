@@ -9,6 +9,7 @@ import dataclasses
 import http.client
 import json
 import logging
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,10 +22,14 @@ from .config import ConfigError
 from .engine import EchoEngine
 from .icmp import NoPermissionError
 from .journal import BusyError
+from .keep import own_identity
 from .plan import Plan, Probed
 from .policy import PolicyError, policy_of
 from .resolve import Resolver
 from .wire.contract import Outcome
+from .wire.framing import b64u
+from .wire.keyfile import KeyFileError
+from .wire.seal import grouped
 
 EXIT_CONFIG = 78
 _PING_LOOKUP_S = 10.0
@@ -49,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, PolicyError) as err:
         _failed(str(err))
         return EXIT_CONFIG
-    except (BusyError, NoPermissionError, tls.ConnectError) as err:
+    except (BusyError, KeyFileError, NoPermissionError, tls.ConnectError) as err:
         return _failed(str(err))
     except KeyboardInterrupt:
         return EXIT_FAILED
@@ -70,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="how the running agent on this host is doing")
     _add_config(status)
     status.set_defaults(func=_status)
+    identity = commands.add_parser("identity", help="the key that an administrator approves, made if there is none yet")
+    _add_config(identity)
+    identity.add_argument("--json", action="store_true", help="for programs")
+    identity.set_defaults(func=_identity)
     config = commands.add_parser("config", help="work on the configuration")
     check = config.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "check", help="say what is wrong, if any"
@@ -118,6 +127,35 @@ def _run(args: argparse.Namespace) -> int:
     if (warning := configuration.open_to_others(config)) is not None:
         logging.getLogger("pingmon_agent").warning(warning)
     return Agent(config).run()
+
+
+def _identity(args: argparse.Namespace) -> int:
+    config = configuration.load(args.config, enrolled=False)
+    identity, address = own_identity(config), config.agent.ip_address or _way_out(config.server)
+    facts = {
+        "fingerprint": grouped(identity.fingerprint),
+        "key_fpr": identity.fingerprint,
+        "public_key": b64u(identity.public),
+        "hostname": config.agent.hostname,
+        "ip_address": address,
+    }
+    if args.json:
+        print(json.dumps(facts))
+        return EXIT_OK
+    for key, value in facts.items():
+        print(f"{key:<11}  {value or '-'}")
+    return EXIT_OK
+
+
+def _way_out(server: configuration.Server) -> str:
+    """The address by which this host reaches its server, found without sending anything; empty if there is none."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return ""
 
 
 def _config_check(args: argparse.Namespace) -> int:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .wire.contract import MAX_TEXT, WireError, check_hostname, check_ip
+from .wire.contract import WireError, check_hostname, check_ip
+from .wire.framing import PASSPHRASE, PIN
 
 DEFAULT_PATH = Path("/etc/pingmon/agent.toml")
 ENV_PREFIX = "PINGMON_AGENT_"
@@ -24,6 +25,7 @@ VERSIONS = ("1.3", "1.2")  # of TLS
 LOG_LEVELS = ("debug", "info", "warning", "error")
 BUFFERS = ("auto", "memory", "tmpfs", "disk")
 RUNTIME_DIR, STATE_DIR = Path("/run/pingmon-agent"), Path("/var/lib/pingmon-agent")
+IDENTITY_FILE, PIN_FILE = "identity.key", "server.pin"
 
 
 class ConfigError(Exception):
@@ -32,11 +34,12 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """Where the server is and how it is trusted."""
+    """Where the server is and how it is trusted; `identity` is its pin, which a passphrase brings along too."""
 
     url: str = ""
     ca_file: str = ""
     passphrase_file: str = ""
+    identity: str = ""
     minimum_tls: str = "1.3"
 
     @property
@@ -52,10 +55,11 @@ class Server:
 
 @dataclass(frozen=True, kw_only=True)
 class Agent:
-    """Who this agent is, and where it keeps rounds. `start_spread_s`: wait up to this before connecting."""
+    """Who this agent is, where it keeps its key and its rounds. `start_spread_s`: wait up to this before connecting."""
 
     hostname: str = ""
     ip_address: str = ""
+    state_dir: str = str(STATE_DIR)
     exit_when_unapproved: bool = False
     start_spread_s: float = 0.0
     buffer: str = "auto"
@@ -103,7 +107,7 @@ class Log:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The whole configuration, checked. The passphrase itself never shows in a repr."""
+    """The whole configuration, checked. The passphrase itself never shows in a repr; it is empty once approved."""
 
     server: Server
     agent: Agent
@@ -111,6 +115,11 @@ class Config:
     metrics: Metrics
     log: Log
     passphrase: str = field(repr=False)
+
+    @property
+    def pin(self) -> str:
+        """The server's pin, as configured or as the passphrase has it; empty where only `state_dir` has it."""
+        return self.server.identity or self.passphrase[-32:]
 
 
 SECTIONS: dict[str, type[Server | Agent | Probe | Metrics | Log]] = {
@@ -123,8 +132,11 @@ SECTIONS: dict[str, type[Server | Agent | Probe | Metrics | Log]] = {
 _KINDS = {"str": (str, "text in quotes"), "int": (int, "a whole number"), "bool": (bool, "true or false")}
 
 
-def load(path: Path = DEFAULT_PATH, env: Mapping[str, str] | None = None) -> Config:
-    """The configuration in `path` with `env` laid over it; raises ConfigError with one sentence."""
+def load(path: Path = DEFAULT_PATH, env: Mapping[str, str] | None = None, *, enrolled: bool = True) -> Config:
+    """The configuration in `path` with `env` laid over it; raises ConfigError with one sentence.
+
+    `enrolled`: it must be possible to enrol or come back with it; False leaves the passphrase aside.
+    """
     tables = _with_env(_read(path), os.environ if env is None else env)
     made: dict[str, Any] = {name: _section(name, kind, tables.get(name, {})) for name, kind in SECTIONS.items()}
     _check_server(made["server"])
@@ -133,7 +145,7 @@ def load(path: Path = DEFAULT_PATH, env: Mapping[str, str] | None = None) -> Con
     listen_address(made["metrics"].listen)
     level = made["log"].level
     _require(level in LOG_LEVELS, f"log.level is {level!r}; allowed are {', '.join(LOG_LEVELS)}")
-    return Config(**made, passphrase=_read_passphrase(made["server"].passphrase_file))
+    return Config(**made, passphrase=_read_passphrase(made["server"], made["agent"]) if enrolled else "")
 
 
 def listen_address(listen: str) -> tuple[str, int] | None:
@@ -149,7 +161,7 @@ def listen_address(listen: str) -> tuple[str, int] | None:
 def open_to_others(config: Config) -> str | None:
     """A sentence if others on this host can read the passphrase, else None."""
     file = config.server.passphrase_file
-    if Path(file).stat().st_mode & 0o077:
+    if config.passphrase and Path(file).stat().st_mode & 0o077:
         return f"others on this host can read the passphrase in {file}; run `chmod 600 {file}`"
     return None
 
@@ -217,8 +229,12 @@ def _check_type(where: str, kind: str, value: object) -> None:
 
 
 def _check_server(server: Server) -> None:
-    for key in ("url", "ca_file", "passphrase_file"):
+    for key in ("url", "ca_file"):
         _require(bool(getattr(server, key)), f"server.{key} is missing; set it in section [server]")
+    pinned = not server.identity or PIN.fullmatch(server.identity) is not None
+    _require(
+        pinned, f"server.identity is {server.identity!r}; it must be the 32 characters that the server calls its pin"
+    )
     scheme = server.url.partition("://")[0]
     _require(
         scheme == "wss",
@@ -242,10 +258,22 @@ def _readable(key: str, file: str) -> str:
         raise ConfigError(f"{key} {file} is not text; check that it is the right file") from None
 
 
-def _read_passphrase(file: str) -> str:
+def _read_passphrase(server: Server, agent: Agent) -> str:
+    """What lets this agent ask for approval; empty where its server is known without, as after an approval."""
+    file, known = server.passphrase_file, bool(server.identity) or (Path(agent.state_dir) / PIN_FILE).exists()
+    if known and not (file and Path(file).exists()):
+        return ""
+    where = f"server.passphrase_file {file}"
+    _require(bool(file), f"{where}is missing; set it in section [server], or server.identity if approved beforehand")
     text = _readable("server.passphrase_file", file).strip()
-    ok = 0 < len(text) <= MAX_TEXT["passphrase"] and text.isprintable()
-    _require(ok, f"server.passphrase_file {file} must hold one line with the passphrase; create one on the server")
+    legacy = text.startswith("pml-")
+    _require(not legacy, f"{where} is for legacy agents; make one for this agent with `pingmon passphrases create`")
+    form = PASSPHRASE.fullmatch(text) is not None
+    _require(form, f"{where} must hold one line with the passphrase (pm1-...); create one on the server")
+    _require(
+        server.identity in ("", text[-32:]),
+        f"{where} is for another server than server.identity {server.identity!r}; copy both from one server",
+    )
     return text
 
 
@@ -258,8 +286,9 @@ def _check_agent(agent: Agent) -> Agent:
         address = check_ip(agent.ip_address) if agent.ip_address else ""
     except WireError as err:
         raise ConfigError(f"agent.ip_address is {agent.ip_address!r}: {err.message}") from None
-    spread = agent.start_spread_s
+    spread, place = agent.start_spread_s, agent.state_dir
     _require(0 <= spread <= 300, f"agent.start_spread_s is {spread}; it must lie between 0 and 300 seconds")
+    _require(Path(place).is_absolute(), f"agent.state_dir is {place!r}; write an absolute path")
     _check_buffer(agent)
     return dataclasses.replace(agent, hostname=name, ip_address=address)
 

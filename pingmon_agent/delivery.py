@@ -107,20 +107,19 @@ class Delivery:
 
     # -- session --
 
-    def greet(self, ip_address: str = "") -> Json:
-        """The payload of `handshake` on an open connection; `ip_address` fills in where none is configured."""
+    def greet(self, ip_address: str = "") -> Handshake:
+        """Who is there and how far it is, on an open connection; `ip_address` fills in where none is configured."""
         self._session.apply(SessionEvent.GREET)
         self._in_flight = None
         self._greeted, last_seq = self._ring.standing()
         self._follow(self._greeted)
-        message = dataclasses.replace(
+        return dataclasses.replace(
             self._identity,
             ip_address=ip_address or self._identity.ip_address,
             epoch=self._greeted,
             next_seq=last_seq + 1,
             sent_ms=self._wall_ms(),
         )
-        return codec.encode_handshake(message)
 
     def on_handshake(self, body: object) -> Answer:
         """Take the server's word: the answer to `greet`, or its push later. Raises WireError on nonsense."""
@@ -191,9 +190,10 @@ class Delivery:
             raise WireError(ErrorCode.STATE, f"targets are taken once approved; this agent is {self.state}")
         if targets.agent_id != self._agent_id:
             raise WireError(ErrorCode.TARGET, f"these targets are for agent {targets.agent_id}, not for this one")
-        if targets.revision < self._floor_rev:
-            message = f"revision {targets.revision} is older than {self._floor_rev}, which is in use"
-            raise WireError(ErrorCode.TARGET, message)
+        # Not the promise alone nor what is in use alone: an old set, truly signed, may be played back at any time.
+        floor = max(self._floor_rev, self._promised_rev)
+        if targets.revision < floor:
+            raise WireError(ErrorCode.TARGET, f"revision {targets.revision} is older than {floor}, which is in use")
 
     # -- reports --
 

@@ -13,11 +13,14 @@ from pathlib import Path
 
 from . import config as configuration
 from . import tls
-from .config import Config, ConfigError
+from .config import IDENTITY_FILE, Config, ConfigError
 from .engine import EchoEngine
 from .icmp import NoPermissionError
+from .keep import own_identity
 from .plan import Plan
 from .policy import PolicyError, policy_of
+from .wire.keyfile import KeyFileError
+from .wire.seal import grouped
 
 _RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 _PING_GROUPS = Path("/proc/sys/net/ipv4/ping_group_range")
@@ -56,12 +59,29 @@ def findings(path: Path) -> Iterator[Finding]:
 
 def _files(config: Config) -> Iterator[Finding]:
     warning = configuration.open_to_others(config)
-    yield Finding(f"passphrase file {config.server.passphrase_file}", warning is None, warning or "")
+    secret = f"passphrase file {config.server.passphrase_file}" if config.passphrase else "no passphrase is needed"
+    yield Finding(secret, warning is None, warning or "")
+    yield _identity(config)
     try:
         policy_of(config.probe.policy_file, config.probe.allow_loopback)
         yield Finding(f"policy {config.probe.policy_file or '(standard)'}", True)
     except PolicyError as error:
         yield Finding("policy", False, str(error))
+
+
+def _identity(config: Config) -> Finding:
+    """Looked at, never made: doctor may run as another user than the agent."""
+    place = Path(config.agent.state_dir)
+    if not (place / IDENTITY_FILE).exists():
+        seat = place if place.is_dir() else place.parent
+        mend = f"make it for user {os.geteuid()}, or set another agent.state_dir"
+        return Finding(
+            f"identity: will be made in {place} at the first start", os.access(seat, os.W_OK | os.X_OK), mend
+        )
+    try:
+        return Finding(f"identity {grouped(own_identity(config).fingerprint)}", True)
+    except KeyFileError as error:
+        return Finding("identity", False, str(error))
 
 
 def _server(config: Config) -> Finding:

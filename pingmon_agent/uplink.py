@@ -13,23 +13,30 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .answers import Answer, Patience
 from .backoff import Backoff
 from .config import Server
 from .delivery import Delivery
+from .door import CHALLENGE, Door
 from .link import CLOSE_S, Link, Message
 from .log import Cause, say
 from .session import SessionState
 from .tls import ConnectError, client_context
-from .wire.contract import EVENT_DATA, EVENT_HANDSHAKE, WireError
+from .visit import Timers, Visit
+from .wire.contract import EVENT_DATA, EVENT_HANDSHAKE, ErrorCode, WireError
+from .wire.seal import UntrustedError
 
 _log = logging.getLogger(__name__)
 ANSWER_TIMEOUT_S = 15.0
 ACK_TIMEOUT_S = 20.0
 TARGETS_WAIT_S = 30.0  # approved, but the promised target set has not come: begin anew
 _HOUR_S = 3600.0
+_MISMATCH = (
+    "; it was told nothing secret and is tried again in 5 to 15 minutes; "
+    "if the server has a new identity, give this agent its pin"
+)
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.005, 60.0
 
 
@@ -44,40 +51,19 @@ class UplinkCounts:
     certificate_expires: float = 0.0
 
 
-@dataclass
-class _Timers:
-    answer_by: float | None = None
-    ack_by: float | None = None
-    ask_at: float | None = None
-    targets_by: float | None = None
-
-    def next(self) -> float | None:
-        return min(
-            (t for t in (self.answer_by, self.ack_by, self.ask_at, self.targets_by) if t is not None), default=None
-        )
-
-
-@dataclass
-class _Visit:
-    """One connection from its first answer to its end."""
-
-    link: Link
-    ip_address: str
-    timers: _Timers = field(default_factory=_Timers)
-    answered: bool = False
-    early: list[Message] = field(default_factory=list)
-    last: Answer | None = None
-    ended: str = ""
-    turns: int = 0  # of the epoch, without a report between
-
-
 class Uplink:
     """The thread that keeps the agent connected. `on_answer` hears each word of the server about this agent."""
 
     def __init__(
-        self, server: Server, delivery: Delivery, *, start_spread_s: float, on_answer: Callable[[Answer], None]
+        self,
+        server: Server,
+        delivery: Delivery,
+        door: Door,
+        *,
+        start_spread_s: float,
+        on_answer: Callable[[Answer], None],
     ):
-        self._server, self._delivery, self._on_answer = server, delivery, on_answer
+        self._server, self._delivery, self._door, self._on_answer = server, delivery, door, on_answer
         self._backoff = Backoff()
         self._start_spread_s = start_spread_s
         self._stopping = threading.Event()
@@ -119,7 +105,7 @@ class Uplink:
     def _visit_once(self) -> float:
         """Connect, stay as long as it lasts, and return the pause before the next time, in seconds."""
         link, began = Link(), time.monotonic()
-        visit: _Visit | None = None
+        visit: Visit | None = None
         try:
             visit = self._open(link)
             self._link = link
@@ -133,15 +119,16 @@ class Uplink:
             link.close()
         return self._pause(visit, time.monotonic() - began)
 
-    def _open(self, link: Link) -> _Visit:
+    def _open(self, link: Link) -> Visit:
         tls = link.open(self._server, client_context(self._server.ca_file, self._server.minimum_tls))
         certificate = tls.getpeercert() or {}
         self.counts.certificate_expires = float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
         self.counts.connections += 1
         self.counts.connected = True
-        return _Visit(link, tls.getsockname()[0])
+        self._door.opened(tls.getpeercert(binary_form=True) or b"")
+        return Visit(link, tls.getsockname()[0])
 
-    def _pause(self, visit: _Visit | None, lasted_s: float) -> float:
+    def _pause(self, visit: Visit | None, lasted_s: float) -> float:
         answer = visit.last if visit else None
         if visit is not None and answer is None and not self._stopping.is_set():
             self._trouble.report(f"the connection ended before the server answered: {visit.ended}")
@@ -149,6 +136,8 @@ class Uplink:
             if visit is not None and answer is not None and not self._stopping.is_set():
                 _log.info(say("connection ended", reason=visit.ended, after_s=round(lasted_s, 1)))
             return self._backoff.soon(lasted_s if answer else 0.0)
+        if answer.patience is Patience.WARY:
+            return self._backoff.wary()
         if answer.patience is Patience.RARE:
             return self._backoff.rare(answer.retry_after_s)
         if answer.patience is Patience.SLOW:
@@ -157,7 +146,7 @@ class Uplink:
 
     # -- while connected --
 
-    def _stay(self, visit: _Visit) -> None:
+    def _stay(self, visit: Visit) -> None:
         self._greet(visit)
         while not visit.ended:
             for message in self._receive(visit):
@@ -170,7 +159,7 @@ class Uplink:
         idle = self._delivery.state is not SessionState.APPROVED or self._delivery.in_flight is None
         return idle or time.monotonic() >= self._flush_until
 
-    def _receive(self, visit: _Visit) -> list[Message]:
+    def _receive(self, visit: Visit) -> list[Message]:
         """The next message, or none if a timer runs out first; what came too early waits for the answer."""
         if visit.answered and visit.early:
             early, visit.early = visit.early, []
@@ -191,21 +180,21 @@ class Uplink:
             return []
         return [message]
 
-    def _greet(self, visit: _Visit) -> None:
+    def _greet(self, visit: Visit) -> None:
         visit.answered = False
-        visit.timers = _Timers(answer_by=time.monotonic() + ANSWER_TIMEOUT_S)
-        visit.link.emit(EVENT_HANDSHAKE, self._delivery.greet(visit.ip_address), "answer")
+        visit.timers = Timers(answer_by=time.monotonic() + ANSWER_TIMEOUT_S)
+        visit.link.emit(EVENT_HANDSHAKE, self._door.greet(self._delivery.greet(visit.ip_address)), "answer")
 
-    def _pause_between_epochs(self, visit: _Visit) -> float:
+    def _pause_between_epochs(self, visit: Visit) -> float:
         """Next to nothing, but growing while no report comes through: a server in confusion must not be flooded."""
         visit.turns += 1
         return float(min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2**visit.turns))
 
-    def _handle(self, visit: _Visit, message: Message) -> None:
+    def _handle(self, visit: Visit, message: Message) -> None:
         if message.kind in ("answer", "push"):
-            self._hear(visit, message.body)
+            self._listen(visit, message.body)
         elif message.kind == "targets" and message.reply is not None:
-            message.reply.put(self._delivery.on_targets(message.body))
+            message.reply.put(self._targets(message.body))
             if not self._delivery.targets_missing:
                 visit.timers.targets_by = None
         elif message.kind == "ack":
@@ -213,7 +202,31 @@ class Uplink:
         elif message.kind == "lost":
             visit.ended = str(message.body) or "lost"
 
-    def _hear(self, visit: _Visit, body: object) -> None:
+    def _targets(self, body: object) -> dict[str, object]:
+        try:
+            self._door.check_targets(body)
+        except UntrustedError as err:
+            self._delivery.counts.nonsense += 1
+            _log.warning(say("target set refused", reason=str(err)))
+            return {"ok": False, "code": str(ErrorCode.SIGNATURE), "message": str(err)}
+        return self._delivery.on_targets(body)
+
+    def _listen(self, visit: Visit, body: object) -> None:
+        """A word of whoever is at the other end: a challenge to answer, or about this agent if it is our server's."""
+        try:
+            if isinstance(body, dict) and body.get("state") == CHALLENGE:
+                visit.link.emit(EVENT_HANDSHAKE, self._door.prove(body), "answer")
+            elif (again := self._door.again(body)) is not None:
+                visit.link.emit(EVENT_HANDSHAKE, again, "answer")
+            else:
+                self._door.check(body)
+                self._hear(visit, body)
+        except UntrustedError as err:
+            visit.last = Answer(state=SessionState.REFUSED, patience=Patience.WARY, message=str(err))
+            visit.ended = f"server identity mismatch: {err}"
+            self._refusal.report(visit.ended + _MISMATCH, server=self._server.url)
+
+    def _hear(self, visit: Visit, body: object) -> None:
         try:
             answer = self._delivery.on_handshake(body)
         except WireError as err:
@@ -221,7 +234,7 @@ class Uplink:
             return
         self._note(visit.last, answer)
         visit.last, visit.answered = answer, True
-        visit.timers = _Timers()
+        visit.timers = Timers(ack_by=visit.timers.ack_by if self._delivery.in_flight is not None else None)
         if answer.state is SessionState.APPROVED:
             self._backoff.accepted(answer.spread_s)
             if self._delivery.targets_missing:
@@ -246,7 +259,7 @@ class Uplink:
                 say(f"state {answer.state}", reason=answer.message or "-", agent_id=self._delivery.agent_id or "-")
             )
 
-    def _acknowledge(self, visit: _Visit, message: Message) -> None:
+    def _acknowledge(self, visit: Visit, message: Message) -> None:
         if message.token == self._delivery.in_flight:
             visit.timers.ack_by = None
         if not self._delivery.on_ack(message.token, message.body, time.monotonic()):
@@ -254,7 +267,7 @@ class Uplink:
         else:
             visit.turns = 0
 
-    def _tick(self, visit: _Visit, now: float) -> None:
+    def _tick(self, visit: Visit, now: float) -> None:
         timers = visit.timers
         if timers.answer_by is not None and now >= timers.answer_by:
             visit.ended = "no answer to the handshake in time"

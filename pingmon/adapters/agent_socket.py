@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import socketio
 
 from pingmon.services.bundle import Services
+from pingmon.services.challenge import Visit
+from pingmon.services.enrolment import DUPLICATE, Greeting
 from pingmon.services.limits import Talk
 from pingmon_agent.wire import codec
 from pingmon_agent.wire.contract import (
@@ -41,6 +43,7 @@ AT_ONCE = (ErrorCode.TARGET, ErrorCode.BATCH, ErrorCode.SEQ_GAP)
 # The acknowledgement of a handshake leaves first, then the targets it announces.
 ACK_FIRST_S = 0.02
 TARGETS_AGAIN_S, TARGETS_AGAIN_MAX_S = 1.0, 60.0
+ALIVE_S, ALIVE_STEP_S = 5.0, 0.05  # how long an agent may take to show that it lives when its key comes again
 
 
 @dataclass
@@ -53,10 +56,16 @@ class Session:
     agent_no: int | None = None
     epoch: str | None = None
     legacy: bool = False
+    inst: str = ""
+    held: str = ""
     told_state: str = ""
     told_revision: int = -1
     refused_sets: int = 0
     failed: bool = False
+    visit: Visit = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.visit = Visit(self.observed_ip)
 
 
 class AgentSocket:
@@ -144,29 +153,55 @@ class AgentSocket:
             self._server.start_background_task(self._hang_up, session, "too many failed handshakes")
             return refusal
         try:
-            hello = codec.decode_handshake(data)
-            greeting = self._services.enrolment.greet(hello, session.observed_ip)
+            heard = self._services.enrolment.hear(session.visit, data)
+            return self._let_in(session, heard) if isinstance(heard, Greeting) else heard
         except WireError as error:
             self._services.ingest.reject(error.code)
             log.warning("handshake refused from=%s code=%s: %s", session.observed_ip, error.code, error.message)
             session.failed = True
             self._bouncer.failed(session.observed_ip)
             return self._services.enrolment.error(error.code, error.message, RETRY_S)
-        if session.agent_no != greeting.agent_no:
+
+    def _let_in(self, session: Session, greeting: Greeting) -> Json:
+        """This connection speaks for that agent from now on, unless another one does and is alive."""
+        hello, agent_no = greeting.hello, greeting.agent_no
+        if session.agent_no != agent_no:
             self._leave(session)
-        session.agent_no, session.epoch, session.legacy = greeting.agent_no, hello.epoch, hello.legacy
-        self._take_over(session, greeting.agent_no)
+        session.agent_no, session.epoch, session.legacy, session.held = agent_no, hello.epoch, hello.legacy, ""
+        session.inst = greeting.inst
         self._lines.settle(session.sid, NAMESPACE)
+        if self._is_duplicate(session, agent_no):
+            session.held = DUPLICATE
+            log.error("key used twice agent=%s from=%s: clone or thief", self._name(agent_no), session.observed_ip)
+            self._services.enrolment.note_duplicate(agent_no, session.observed_ip)
+            return self._reply(session)
+        self._services.enrolment.arrive(greeting, session.observed_ip)
+        self._take_over(session, agent_no)
         if hello.sent_ms is not None:
-            self._services.clocks.heard(greeting.agent_no, hello.sent_ms)
+            self._services.clocks.heard(agent_no, hello.sent_ms)
         answer = self._reply(session)
-        log.info("agent connected agent=%s from=%s state=%s", hello.hostname, session.observed_ip, answer["state"])
+        log.info(
+            "agent connected agent=%s from=%s state=%s", self._name(agent_no), session.observed_ip, answer["state"]
+        )
         self._server.start_background_task(self._after_handshake, session)
         return answer
 
     def _hang_up(self, session: Session, why: str) -> None:
         self._server.sleep(ACK_FIRST_S)
         self._lines.hang_up(session.sid, NAMESPACE, why)
+
+    def _is_duplicate(self, session: Session, agent_no: int) -> bool:
+        """Whether the agent has another connection, of another process, that answers within 5 s."""
+        first, alive = self._sessions.get(self._by_agent.get(agent_no, "")), list[bool]()
+        if first is None or first is session or not session.inst or first.inst in ("", session.inst):
+            return False
+        answered = lambda *_: alive.append(True)  # noqa: E731
+        self._server.emit(EVENT_HANDSHAKE, self._reply(first), to=first.sid, namespace=NAMESPACE, callback=answered)
+        for _ in range(round(ALIVE_S / ALIVE_STEP_S)):
+            if alive or first.sid not in self._sessions or self._by_agent.get(agent_no) != first.sid:
+                break
+            self._server.sleep(ALIVE_STEP_S)
+        return bool(alive)
 
     def _take_over(self, session: Session, agent_no: int) -> None:
         """One live connection per agent: the newest, for an agent whose old one hangs must not be locked out."""
@@ -209,8 +244,12 @@ class AgentSocket:
         view = self._services.registry.snapshot.agents.get(session.agent_no or 0)
         if session.agent_no is None or view is None:
             raise WireError(ErrorCode.STATE, "shake hands before you send data")
-        if view.revoked:
-            raise WireError(ErrorCode.STATE, "this agent's passphrase was revoked; shake hands with a new one")
+        if session.held:
+            raise WireError(
+                ErrorCode.STATE, "another machine uses this agent's key; keep the data until it is released"
+            )
+        if (why := self._services.enrolment.shut_out(view)) is not None:
+            raise WireError(ErrorCode.STATE, why.message)
         if view.state is not State.APPROVED:
             raise WireError(ErrorCode.STATE, f"this agent is {view.state}; keep the data until it is approved")
         return session.agent_no
@@ -244,7 +283,8 @@ class AgentSocket:
 
     def _reply(self, session: Session) -> Json:
         agent_no = session.agent_no or 0
-        answer = self._services.enrolment.reply(agent_no, self._services.ingest.upto(agent_no, session.epoch or ""))
+        upto = self._services.ingest.upto(agent_no, session.epoch or "")
+        answer = self._services.enrolment.reply(agent_no, upto, session.visit, session.held)
         session.told_state = answer["state"]
         if answer["state"] == State.APPROVED:
             self._lines.trust(session.sid, NAMESPACE)
@@ -267,7 +307,7 @@ class AgentSocket:
             payload: Json = {"targets": [target.address for target in message.targets]}
             self._server.emit(EVENT_TARGETS, payload, to=session.sid, namespace=NAMESPACE)
             return
-        payload = codec.encode_targets(message) | {"sig": ""}
+        payload = self._services.enrolment.gate.sign_targets(session.visit.th1, codec.encode_targets(message))
         answered = partial(self._targets_answered, session, current.revision)
         self._server.emit(EVENT_TARGETS, payload, to=session.sid, namespace=NAMESPACE, callback=answered)
 

@@ -14,6 +14,7 @@ RETENTION_EVERY_S = 300
 COMPACTION_EVERY_S = 300
 SEEN_EVERY_S = 60
 LOOK_EVERY_S = 5
+EXPIRY_EVERY_S = 600
 
 
 class Jobs:
@@ -31,6 +32,7 @@ class Jobs:
         self._scheduler.add_job(services.registry.flush_seen, "interval", seconds=SEEN_EVERY_S, id="seen")
         self._scheduler.add_job(services.refusals.flush, "interval", seconds=SEEN_EVERY_S, id="refusals")
         self._scheduler.add_job(services.look, "interval", seconds=LOOK_EVERY_S, id="look")
+        self._scheduler.add_job(services.registry.expire_pending, "interval", seconds=EXPIRY_EVERY_S, id="expiry")
         self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 
     def start(self) -> None:

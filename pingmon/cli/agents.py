@@ -9,34 +9,38 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from pingmon.services.approval import Expected
 from pingmon.services.registry import Registry
 from pingmon.services.views import AgentView
 
 from .common import actor, add_config, add_output, print_rows, services_of
 
 Action = Callable[[Registry, str, str], AgentView]
+GROUPED = 16
+OBSERVED = "whether the address the server sees must be allowed too, beside the one the agent says it has"
 COLUMNS = (
     ("hostname", "HOSTNAME"),
     ("state", "STATE"),
     ("hold_reason", "REASON"),
     ("ip_address", "ADDRESS"),
     ("observed_ip", "SEEN FROM"),
+    ("fingerprint", "KEY"),
     ("version", "VERSION"),
     ("seen", "LAST SEEN"),
     ("id", "ID"),
 )
 ACTIONS: dict[str, tuple[str, Action]] = {
-    "approve": ("let an agent in; the server sends it its targets at once", Registry.approve),
     "reject": ("blacklist an agent", Registry.reject),
     "hold": ("take nothing from an approved agent for now", Registry.hold),
-    "release": ("end a hold; the address the agent has now becomes the known one", Registry.release),
     "delete": ("forget an agent", Registry.delete),
 }
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the noun to the command line."""
-    noun = subparsers.add_parser("agents", help="list, approve, reject, hold, release, delete agents")
+    noun = subparsers.add_parser(
+        "agents", help="list, approve, pre-approve, reject, hold, release, re-key, delete agents"
+    )
     verbs = noun.add_subparsers(required=True, metavar="VERB")
     lister = verbs.add_parser("list", help="all agents")
     add_config(lister)
@@ -52,6 +56,60 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         parser.add_argument("agent", nargs="+", help="id or hostname")
         add_config(parser)
         parser.set_defaults(func=_act, action=action)
+    _register_approve(verbs)
+    _register_release(verbs)
+    _register_rekey(verbs)
+    _register_preapprove(verbs)
+    _register_allow(verbs)
+
+
+def _register_approve(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("approve", help="let an agent in; the server sends it its targets at once")
+    parser.add_argument("agent", nargs="+", help="id or hostname")
+    parser.add_argument("--fingerprint", help="only with this key: all of it, or the 16 characters that people compare")
+    parser.add_argument("--revision", type=int, help="only if nothing about it has changed since (see `agents show`)")
+    add_config(parser)
+    parser.set_defaults(func=_approve)
+
+
+def _register_release(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("release", help="end a hold: the agent may stay where it is until it moves again")
+    parser.add_argument("agent", nargs="+", help="id or hostname")
+    parser.add_argument("--always", action="store_true", help="its address now is one of its own from now on")
+    add_config(parser)
+    parser.set_defaults(func=_release)
+
+
+def _register_rekey(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("rekey", help="give an agent the key of one that waits: its id and history stay")
+    parser.add_argument("agent", help="id of the approved or held agent")
+    parser.add_argument("pending", help="id of the one that shows the new key; it goes")
+    add_config(parser)
+    parser.set_defaults(func=_rekey)
+
+
+def _register_preapprove(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("preapprove", help="approve a key before its first contact; prints the server's pin")
+    parser.add_argument("--hostname", required=True)
+    parser.add_argument("--ip", required=True, help="the address the agent has")
+    parser.add_argument("--public-key", required=True, help="as `pingmon-agent identity` prints it")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="NETWORK", help="may also come from there; repeat"
+    )
+    parser.add_argument("--observed", choices=("check", "ignore"), default="check", help=OBSERVED)
+    parser.add_argument("--replace", action="store_true", help="take the place of the key its hostname has now")
+    parser.add_argument("--output", choices=("table", "json"), default="table")
+    add_config(parser)
+    parser.set_defaults(func=_preapprove)
+
+
+def _register_allow(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("allow", help="from which addresses and networks an agent may come, instead of before")
+    parser.add_argument("agent", help="id or hostname")
+    parser.add_argument("address", nargs="*", help="such as 192.0.2.7 or 192.0.2.0/24; none: leave them as they are")
+    parser.add_argument("--observed", choices=("check", "ignore"), help=OBSERVED)
+    add_config(parser)
+    parser.set_defaults(func=_allow)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -70,16 +128,75 @@ def _show(args: argparse.Namespace) -> int:
     with services_of(args) as services:
         view = services.registry.agent(args.agent)
         registry = services.registry
-        shown = view.as_json() | {"not_in_mesh": registry.why_not_in_mesh(view)}
-        shown |= services.refusals.shown(view.no, registry.snapshot.targets)
+        shown = registry.evidence(view.id) | services.refusals.shown(view.no, registry.snapshot.targets)
         shown |= {"completeness": services.completeness.line(view)}
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+    return 0
+
+
+def _tell(view: AgentView) -> None:
+    sys.stdout.write(f"{view.hostname} {view.id}: {view.state}\n")
+
+
+def _approve(args: argparse.Namespace) -> int:
+    with services_of(args) as services:
+        for ref in args.agent:
+            wanted = args.fingerprint and _whole(services.registry.agent(ref), args.fingerprint)
+            _tell(services.registry.approve(ref, actor(), Expected(wanted, args.revision)))
+    return 0
+
+
+def _whole(view: AgentView, text: str) -> str:
+    """The whole of a fingerprint of which people compare the beginning."""
+    short = text.replace(" ", "")
+    known = view.key_fpr or ""
+    return known if len(short) >= GROUPED and known.startswith(short) else short
+
+
+def _release(args: argparse.Namespace) -> int:
+    with services_of(args) as services:
+        for ref in args.agent:
+            _tell(services.registry.release(ref, actor(), always=args.always))
+    return 0
+
+
+def _rekey(args: argparse.Namespace) -> int:
+    with services_of(args) as services:
+        _tell(services.registry.rekey(args.agent, args.pending, actor()))
+    return 0
+
+
+def _preapprove(args: argparse.Namespace) -> int:
+    with services_of(args) as services:
+        view = services.registry.preapprove(
+            args.hostname,
+            args.ip,
+            args.public_key,
+            actor(),
+            allowed=args.allow,
+            observed_ignored=args.observed == "ignore",
+            replace=args.replace,
+        )
+        pin = services.enrolment.pin
+    if args.output == "json":
+        sys.stdout.write(json.dumps(view.as_json() | {"server_identity": pin}) + "\n")
+        return 0
+    _tell(view)
+    sys.stdout.write(f'put into its agent.toml, section [server]: identity = "{pin}"\n')
+    return 0
+
+
+def _allow(args: argparse.Namespace) -> int:
+    with services_of(args) as services:
+        ignored = None if args.observed is None else args.observed == "ignore"
+        view = services.registry.set_addresses(args.agent, actor(), args.address or None, ignored)
+        observed = "ignored" if view.observed_ignored else "checked"
+        sys.stdout.write(f"{view.hostname} {view.id}: {', '.join(view.allowed)}; observed address {observed}\n")
     return 0
 
 
 def _act(args: argparse.Namespace) -> int:
     with services_of(args) as services:
         for ref in args.agent:
-            view = args.action(services.registry, ref, actor())
-            sys.stdout.write(f"{view.hostname} {view.id}: {view.state}\n")
+            _tell(args.action(services.registry, ref, actor()))
     return 0

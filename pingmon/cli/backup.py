@@ -18,7 +18,7 @@ from pingmon.store.schema import SchemaError
 from .common import CommandError, actor, add_config
 
 # Lives beside the databases, but not inside a backup.
-PEPPER = "pepper"
+SECRETS = {"pepper": "make all passphrases anew", "identity.key": "give every agent the new pin"}
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -58,11 +58,11 @@ def _restore(args: argparse.Namespace) -> int:
     )
     if done.aside is not None:
         sys.stderr.write(f"what was there before lies in {done.aside}; delete it when all is well\n")
-    pepper = config.data_dir / PEPPER
-    if not pepper.exists():
-        sys.stderr.write(
-            f"there is no {pepper}: copy it from the old host before the server starts, or make all passphrases anew\n"
-        )
+    for name, otherwise in SECRETS.items():
+        if not (file := config.data_dir / name).exists():
+            sys.stderr.write(
+                f"there is no {file}: copy it from the old host before the server starts, or {otherwise}\n"
+            )
     return 0
 
 

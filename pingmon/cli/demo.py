@@ -20,14 +20,13 @@ from pingmon.cli.children import Child, wait_until
 from pingmon.cli.common import CommandError, services_of
 from pingmon.cli.demo_home import HOSTNAME, Home, check_host, has_ipv6
 from pingmon.services.bundle import Services
-from pingmon.services.passphrases import parse
 from pingmon_agent.wire.contract import State
 
 ACTOR = "pingmon demo"
 TARGETS = [("loopback-1", "127.0.0.1"), ("loopback-2", "127.0.0.2"), ("loopback-3", "127.0.0.3")]
 TARGET_V6 = ("loopback-v6", "::1")
 START_S = 60.0  # a small board on its first start, with nothing in the file cache
-YEAR_S = 365 * 86_400
+DAY_S = 86_400
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error: somebody pressed Ctrl-C
@@ -98,11 +97,12 @@ class Demo:
             registry.put_targets([*TARGETS, *([TARGET_V6] if has_ipv6() else [])], ACTOR)
 
     def _ensure_passphrase(self) -> None:
-        enrolment = self.services.enrolment
-        kept = parse(self.home.passphrase.read_text().strip()) if self.home.passphrase.exists() else None
-        if kept is None or kept.id not in {view.id for view in enrolment.passphrases()}:
-            _, clear = enrolment.create_passphrase("demo", legacy=True, max_uses=100, ttl_s=YEAR_S, actor=ACTOR)
-            self.home.save_passphrase(clear)
+        """An agent that was let in once needs none: its key is in its state directory."""
+        known = any(view.hostname == HOSTNAME and view.key_fpr for view in self.services.registry.agents())
+        if known and self.home.state.exists():
+            return
+        _, clear = self.services.enrolment.create_passphrase("demo", legacy=False, max_uses=1, ttl_s=DAY_S, actor=ACTOR)
+        self.home.save_passphrase(clear)
 
     def _spawn(self, name: str, module: str, verb: str, configuration: Path) -> None:
         argv = [sys.executable, "-m", module, verb, "--config", str(configuration)]
@@ -123,16 +123,21 @@ class Demo:
         registry = self.services.registry
         registry.refresh()
         known = [view for view in registry.agents() if view.hostname == HOSTNAME]
+        waiting = next((view for view in known if view.state is State.PENDING), None)
+        if waiting is not None:
+            before = registry.measuring(HOSTNAME)
+            if before is None:
+                registry.approve(waiting.id, ACTOR)
+            else:  # of an earlier demo, whose agent had another key or none
+                registry.rekey(before.id, waiting.id, ACTOR)
+            return True
         for view in known:
-            if view.state is State.PENDING:
-                registry.approve(view.id, ACTOR)
-                return True
             if view.state is not State.APPROVED:
                 raise CommandError(
                     f"the demo's agent is {view.state}: run `pingmon agents release {view.id} --config "
                     f"{self.home.server_config}`, or start afresh with another --dir"
                 )
-        return bool(known)
+        return any(view.key_fpr for view in known)
 
     def _show(self) -> None:
         accounts, now_ms = self.services.accounts, self.services.clock.wall_ms()

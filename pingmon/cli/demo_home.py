@@ -45,6 +45,11 @@ class Home:
         return self.directory / "passphrase"
 
     @property
+    def state(self) -> Path:
+        """Where the agent keeps who it is."""
+        return self.directory / "agent-state"
+
+    @property
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 
@@ -99,6 +104,7 @@ class Home:
             f'[server]\nurl = "wss://127.0.0.1:{self.port}"\nca_file = "{self.anchor}"\n'
             f'passphrase_file = "{self.passphrase}"\n'
             f'[agent]\nhostname = "{HOSTNAME}"\nip_address = "127.0.0.1"\nbuffer = "memory"\n'
+            f'state_dir = "{self.state}"\n'
             "[probe]\nallow_loopback = true\n"
             '[metrics]\nlisten = ""\n'
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pingmon.config import Config
 from pingmon.store.accounts import Accounts
@@ -15,6 +16,7 @@ from pingmon.store.rounds import SqliteRounds, StoredRound
 from .aim import Rules
 from .book import Book
 from .cells import WINDOW, Thresholds
+from .challenge import Gate, Leaf, server_identity
 from .clock import Clock, SystemClock
 from .clocks import Clocks
 from .compaction import Compaction
@@ -119,6 +121,7 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
     health = Health(clock, lambda: directory.trouble)
     ledger = LedgerFile(config.data_dir / "samples.db")
     clocks = Clocks(clock, probing.interval_s, ledger.offsets())
+    gate = Gate(server_identity(config.data_dir / "identity.key"), Leaf(Path(config.tls.certificate)), clock)
     grid = Grid(registry, recent, clock, limits, lambda: health.sentence, clocks.shown_ms)
     sinks = (remember(recent, clocks), grid.add)
     ingest = Ingest(rounds, registry, clock, sinks, Book(ledger, clock, clocks, probing.interval_s), clocks, health)
@@ -130,7 +133,7 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
         rounds=rounds,
         registry=registry,
         refusals=Refusals(directory, clock),
-        enrolment=Enrolment(registry, Pepper(config.data_dir / "pepper"), clock),
+        enrolment=Enrolment(registry, Pepper(config.data_dir / "pepper"), gate, clock),
         recent=recent,
         grid=grid,
         ingest=ingest,

@@ -35,17 +35,20 @@ class Snapshot:
     targets: dict[int, TargetView] = field(default_factory=dict)
     sets: dict[int, SetView] = field(default_factory=dict)
     passphrases: dict[str, Passphrase] = field(default_factory=dict)
-    by_identity: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    by_identity: dict[tuple[str, str | None], int] = field(default_factory=dict)  # of those without a key
+    by_key: dict[str, int] = field(default_factory=dict)
+    known_hostnames: frozenset[str] = frozenset()  # of which an agent with a key was approved once
 
 
 class Mirror:
-    """Lookups. `connected` is kept by the agent socket, the rest follows the database."""
+    """Lookups. `connected` and `duplicates` are kept by the agent socket, the rest follows the database."""
 
     def __init__(self, directory: Directory, clock: Clock, rules: Rules, *, mesh: bool, interval_s: float) -> None:
         self._directory, self._clock, self.rules = directory, clock, rules
         self.mesh, self.interval_s = mesh, interval_s
         self.listeners: list[Listener] = []
         self.connected: set[int] = set()
+        self.duplicates: dict[int, tuple[str, int]] = {}  # agent -> where its key was last seen twice from, unix ms
         self._seen: dict[int, int] = {}
         self._unsaved: set[int] = set()
         self._old_sets: dict[tuple[int, int], SetView] = {}
@@ -131,7 +134,9 @@ class Mirror:
     def describe(self, view: AgentView) -> dict[str, Any]:
         """An agent as JSON, with what only the running server knows."""
         seen = max(view.last_seen_ms, self._seen.get(view.no, 0))
-        live = {"connected": view.no in self.connected, "last_seen": seen / 1000}
+        twice = self.duplicates.get(view.no)
+        duplicate = {"seen_from": twice[0], "at": twice[1] / 1000} if twice else None
+        live = {"connected": view.no in self.connected, "last_seen": seen / 1000, "duplicate_identity": duplicate}
         return view.as_json() | live | {"not_in_mesh": self.why_not_in_mesh(view)}
 
     def why_not_in_mesh(self, view: AgentView) -> str | None:
@@ -229,7 +234,9 @@ def _read(tx: Transaction) -> Snapshot:
             if no in agents and agents[no].state in targets.MEASURING
         },
         passphrases=passphrases,
-        by_identity={(view.hostname, view.passphrase_id): no for no, view in agents.items()},
+        by_identity={(view.hostname, view.passphrase_id): no for no, view in agents.items() if view.key_fpr is None},
+        by_key={view.key_fpr: no for no, view in agents.items() if view.key_fpr is not None},
+        known_hostnames=frozenset(tx.known_hostnames()),
     )
 
 

@@ -1,7 +1,8 @@
 """Passphrases: generated, shown once, kept as an HMAC under a pepper that lies outside the database.
 
-Form: `<kind>-<id 8>-<secret 26>` in Crockford base32, kind `pml` (plain, sent inside TLS) or `pm1` (for the sealed
-exchange, which nothing accepts yet). 130 random bits need no slow hash. Must not know: agents, sockets, Flask.
+Form: `pm1-<id 8>-<secret 26>-<pin 32>` in Crockford base32, which never crosses the wire in clear and brings the pin of
+the server along, or `pml-<id 8>-<secret 26>` for legacy agents, sent as it is inside TLS. 130 random bits need no slow
+hash. Must not know: agents, sockets, Flask.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+from pingmon_agent.wire.framing import ALPHABET, enc
+
 KIND_PLAIN = "pml"
 KIND_SEALED = "pm1"
 _FORM = re.compile(rf"(pml|pm1)-([{ALPHABET}]{{8}})-([{ALPHABET}]{{26}})(?:-[{ALPHABET}]{{32}})?")
@@ -42,9 +44,10 @@ def _random(length: int) -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
-def spell(parts: Parsed) -> str:
-    """The string that is copied to agents."""
-    return f"{parts.kind}-{parts.id}-{parts.secret}"
+def spell(parts: Parsed, pin: str) -> str:
+    """The string that is copied to agents; `pin` is that of this server's identity."""
+    text = f"{parts.kind}-{parts.id}-{parts.secret}"
+    return text if parts.kind == KIND_PLAIN else f"{text}-{pin}"
 
 
 def parse(text: str) -> Parsed | None:
@@ -62,8 +65,7 @@ class Pepper:
 
     def digest(self, parts: Parsed) -> bytes:
         """What the database keeps."""
-        message = b"".join(len(p).to_bytes(4, "big") + p for p in (b"pw", parts.id.encode(), parts.secret.encode()))
-        return hmac.digest(self._key, message, "sha256")
+        return hmac.digest(self._key, enc("pw", parts.id, parts.secret), "sha256")
 
     def matches(self, parts: Parsed, digest: bytes) -> bool:
         """Whether this is the secret whose digest was kept; takes the same time either way."""

@@ -1,4 +1,4 @@
-"""Agents and targets: the one place that decides. Each decision is one transaction with its audit line.
+"""Agents (approval.py) and targets: the one place that decides. Each decision is one transaction with its audit line.
 
 Must not know: sockets, Flask, samples.
 """
@@ -7,124 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pingmon.store.directory import Transaction
-from pingmon.store.models import Agent
-from pingmon_agent.wire.contract import Probe, State
+from pingmon_agent.wire.contract import Probe
 
 from . import targets as rules
-from .errors import Conflict, NotFound
-from .mirror import Mirror
+from .errors import Conflict
+from .preapproval import PreApprovals
 from .probes import spell_probe
-from .revocations import ADMITTED, DELETED, HELD, REJECTED, Revocation, Revocations
-from .views import AgentView, TargetView
+from .views import TargetView
 
 STANDARD = Probe()
-WANTED = {REJECTED: State.BLACKLISTED, HELD: State.HOLD}
-REPLAY = "revocations.log"
-REVOKING = {State.BLACKLISTED: REJECTED, State.HOLD: HELD, State.APPROVED: ADMITTED}
 
 
-class Registry(Mirror):
-    """Decisions, on top of the copy in memory that everybody reads."""
-
-    revocations: Revocations | None = None
-
-    # -- decisions about agents --
-
-    def approve(self, ref: str, actor: str) -> AgentView:
-        """pending or blacklisted -> approved; nothing happens to an approved one. Raises NotFound, Conflict."""
-        view = self._latest(ref)
-        if view.state is State.APPROVED:
-            return view
-        if view.state is State.HOLD:
-            raise Conflict(f"{view.hostname} is on hold ({view.hold_reason}); release it instead")
-        rival = next((a for a in self.agents() if a.hostname == view.hostname and a.state in rules.MEASURING), None)
-        if rival is not None:
-            raise Conflict(f"another agent called {view.hostname} is approved already ({rival.id}); "
-                           "delete or reject that one first")  # fmt: skip
-        return self._decide(view, State.APPROVED, actor, "agents.approve")
-
-    def reject(self, ref: str, actor: str) -> AgentView:
-        """Any state -> blacklisted: it may not come back until somebody approves it."""
-        return self._decide(self._latest(ref), State.BLACKLISTED, actor, "agents.reject", "operator")
-
-    def hold(self, ref: str, actor: str) -> AgentView:
-        """approved -> hold: it keeps measuring, but nothing is taken from it."""
-        view = self._latest(ref)
-        if view.state is not State.APPROVED:
-            raise Conflict(f"{view.hostname} is {view.state}; only an approved agent can be put on hold")
-        return self._decide(view, State.HOLD, actor, "agents.hold", "operator")
-
-    def release(self, ref: str, actor: str) -> AgentView:
-        """hold -> approved, with the address it has now."""
-        view = self._latest(ref)
-        if view.state is not State.HOLD:
-            raise Conflict(f"{view.hostname} is {view.state}; only an agent on hold can be released")
-        return self._decide(view, State.APPROVED, actor, "agents.release")
-
-    def delete(self, ref: str, actor: str) -> AgentView:
-        """Forget an agent; with a valid passphrase it may ask again. Its samples stay until they expire."""
-        view = self._latest(ref)
-        with self.change() as tx:
-            row = self._row(tx, view.no)
-            row.deleted_ms = self._clock.wall_ms()
-            rules.follow_agent(tx, row, False, row.deleted_ms)
-            tx.audit(row.deleted_ms, actor, "agents.delete", view.id, view.hostname)
-            now = row.deleted_ms
-        self._note(view, DELETED, now)
-        return view
-
-    def _note(self, view: AgentView, action: str, at_ms: int) -> None:
-        if self.revocations is not None:
-            self.revocations.note(Revocation(at_ms, view.id, view.hostname, action))
-
-    def replay_revocations(self) -> list[str]:
-        """Shut out again who is in, because the database is older than the decision; returns their hostnames."""
-        done = []
-        for entry in (self.revocations.standing() if self.revocations else {}).values():
-            view = next((a for a in self.agents() if a.id == entry.agent_id), None)
-            if view is None or entry.action == ADMITTED:
-                continue
-            if entry.action == DELETED:
-                self.delete(view.id, REPLAY)
-            elif (view.decided_at_ms or 0) < entry.at_ms and view.state is not WANTED[entry.action]:
-                self._decide(view, WANTED[entry.action], REPLAY, f"agents.{entry.action}", "operator")
-            else:
-                continue
-            done.append(view.hostname)
-        return done
-
-    def _latest(self, ref: str) -> AgentView:
-        """Decide on what is, not on what was a second ago: the command line writes too."""
-        self.refresh()
-        return self.agent(ref)
-
-    def _decide(self, view: AgentView, state: State, actor: str, action: str, reason: str | None = None) -> AgentView:
-        now = self._clock.wall_ms()
-        with self.change() as tx:
-            row = self._row(tx, view.no)
-            row.state, row.hold_reason = state, reason
-            row.auth_epoch += 1
-            if state is State.APPROVED:
-                row.previous_ip = None
-            row.decided_ms, row.decided_by = now, actor
-            moved = rules.follow_agent(tx, row, self.in_mesh(row), now)
-            rules.renew_sets(tx, now, moved)
-            tx.audit(now, actor, action, row.uid, row.hostname)
-        self._note(view, REVOKING[state], now)
-        return self.snapshot.agents[view.no]
-
-    def in_mesh(self, row: Agent) -> bool:
-        """Whether the others ping this agent."""
-        wanted = self.mesh and row.mesh and not row.legacy and row.state in rules.MEASURING
-        return wanted and self.rules.why_not_in_mesh(row.ip_address, row.observed_ip) is None
-
-    @staticmethod
-    def _row(tx: Transaction, agent_no: int) -> Agent:
-        row = tx.agent(agent_no)
-        if row is None:
-            raise NotFound("the agent was deleted in the meantime; load the list again")
-        return row
+class Registry(PreApprovals):
+    """All decisions, on top of the copy in memory that everybody reads."""
 
     # -- decisions about targets --
 

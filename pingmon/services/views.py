@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pingmon.store.models import Agent, Passphrase, Target
 from pingmon_agent.wire.codec import encode_probe
 from pingmon_agent.wire.contract import Probe, State
+from pingmon_agent.wire.seal import grouped
 
+from . import addresses
 from .probes import probe_of
 
 
@@ -40,11 +42,18 @@ class AgentView:
     last_seen_ms: int
     decided_at_ms: int | None
     decided_by: str | None
+    public_key: bytes | None = field(default=None, repr=False)
+    key_fpr: str | None = None
+    allowed: tuple[str, ...] = ()
+    observed_ignored: bool = False
+    auth_epoch: int = 1
+    revision: int = 1
+    legacy_until_ms: int | None = None
     same_name_as: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, row: Agent, passphrase: Passphrase | None, same_name_as: tuple[str, ...]) -> AgentView:
-        """A view of a saved row; `revoked`: the passphrase it came with opens nothing any more."""
+        """A view of a saved row; `revoked`: the passphrase by which a keyless agent is known opens nothing any more."""
         assert row.no is not None  # noqa: S101 - saved rows have a number
         return cls(
             no=row.no,
@@ -60,11 +69,18 @@ class AgentView:
             mesh=row.mesh,
             passphrase_id=row.passphrase_id,
             passphrase_label=passphrase.label if passphrase else "",
-            revoked=passphrase is not None and passphrase.revoked_ms is not None,
+            revoked=passphrase is not None and passphrase.revoked_ms is not None and row.key_fingerprint is None,
             first_seen_ms=row.registered_ms,
             last_seen_ms=row.seen_ms,
             decided_at_ms=row.decided_ms,
             decided_by=row.decided_by,
+            public_key=row.public_key,
+            key_fpr=row.key_fingerprint,
+            allowed=addresses.unpack(row.allowed),
+            observed_ignored=row.observed_ignored,
+            auth_epoch=row.auth_epoch,
+            revision=row.revision,
+            legacy_until_ms=passphrase.legacy_until_ms if passphrase and row.key_fingerprint is None else None,
             same_name_as=same_name_as,
         )
 
@@ -88,6 +104,12 @@ class AgentView:
             "last_seen": seconds(self.last_seen_ms),
             "decided_at": seconds(self.decided_at_ms),
             "decided_by": self.decided_by,
+            "key_fpr": self.key_fpr,
+            "fingerprint": grouped(self.key_fpr) if self.key_fpr else None,
+            "allowed": list(self.allowed),
+            "observed": "ignore" if self.observed_ignored else "check",
+            "revision": self.revision,
+            "legacy_until": seconds(self.legacy_until_ms),
             "same_name_as": list(self.same_name_as),
         }
 
@@ -142,6 +164,8 @@ class PassphraseView:
     expires_at_ms: int
     revoked_at_ms: int | None
     created_by: str
+    networks: tuple[str, ...] = ()
+    legacy_until_ms: int | None = None
 
     @classmethod
     def of(cls, row: Passphrase) -> PassphraseView:
@@ -156,6 +180,8 @@ class PassphraseView:
             expires_at_ms=row.expires_ms,
             revoked_at_ms=row.revoked_ms,
             created_by=row.created_by,
+            networks=addresses.unpack(row.networks),
+            legacy_until_ms=row.legacy_until_ms,
         )
 
     def state_at(self, now_ms: int) -> str:
@@ -183,5 +209,7 @@ class PassphraseView:
             "created_by": self.created_by,
             "expires_at": seconds(self.expires_at_ms),
             "revoked_at": seconds(self.revoked_at_ms),
+            "networks": list(self.networks),
+            "legacy_until": seconds(self.legacy_until_ms),
             "state": self.state,
         }

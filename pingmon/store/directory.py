@@ -60,6 +60,17 @@ class Transaction:
         """Save a new agent; its `no` is known afterwards."""
         return self._add(agent)
 
+    def known_hostnames(self) -> set[str]:
+        """Hostnames whose agent had a key and was approved once, deleted ones as well."""
+        keyed, approved = col(Agent.key_fingerprint).is_not(None), col(Agent.approved_ms).is_not(None)
+        return set(self._session.exec(select(Agent.hostname).where(keyed, approved).distinct()))
+
+    def with_key(self, fingerprint: str) -> list[Agent]:
+        """Every agent that ever had this key, deleted ones as well, oldest first."""
+        return list(
+            self._session.exec(select(Agent).where(Agent.key_fingerprint == fingerprint).order_by(col(Agent.no)))
+        )
+
     # -- targets --
 
     def targets(self, removed: bool = False) -> list[Target]:

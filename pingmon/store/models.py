@@ -98,10 +98,17 @@ class Passphrase(DirectoryBase, table=True):
     expires_ms: int = unix_ms()
     revoked_ms: int | None = unix_ms(default=None)
     created_by: str = Field(max_length=255)
+    # JSON list of networks from which it may be used; none = from everywhere
+    networks: str = Field(default="[]", max_length=2000, sa_column_kwargs={"server_default": "[]"})
+    legacy_until_ms: int | None = unix_ms(default=None)
 
 
 class Agent(DirectoryBase, table=True):
-    """An agent that asked for approval. `no` is internal and compact, `uid` is what the world sees."""
+    """An agent that asked for approval. `no` is internal and compact, `uid` is what the world sees.
+
+    It is who holds its key; only legacy agents, which have none, are hostname and passphrase. `allowed` is a JSON list
+    of addresses and networks it may come from; `revision` rises with all that somebody who approves it looks at.
+    """
 
     __tablename__ = "agents"
     __table_args__ = (
@@ -109,6 +116,13 @@ class Agent(DirectoryBase, table=True):
             "ux_agents_live",
             "hostname",
             "passphrase_id",
+            unique=True,
+            sqlite_where=text("deleted_ms IS NULL AND key_fingerprint IS NULL"),
+            postgresql_where=text("deleted_ms IS NULL AND key_fingerprint IS NULL"),
+        ),
+        Index(
+            "ux_agents_key",
+            "key_fingerprint",
             unique=True,
             sqlite_where=text("deleted_ms IS NULL"),
             postgresql_where=text("deleted_ms IS NULL"),
@@ -120,7 +134,7 @@ class Agent(DirectoryBase, table=True):
     hostname: str = Field(max_length=253, index=True)
     passphrase_id: str | None = Field(default=None, foreign_key="passphrases.id")
     public_key: bytes | None = Field(default=None, sa_type=LargeBinary)
-    key_fingerprint: str | None = Field(default=None, unique=True, max_length=43)
+    key_fingerprint: str | None = Field(default=None, max_length=43)
     state: str = Field(max_length=16)
     hold_reason: str | None = Field(default=None, max_length=32)
     auth_epoch: int = 1
@@ -135,6 +149,10 @@ class Agent(DirectoryBase, table=True):
     decided_ms: int | None = unix_ms(default=None)
     decided_by: str | None = Field(default=None, max_length=255)
     deleted_ms: int | None = unix_ms(default=None)
+    allowed: str = Field(default="[]", max_length=2000, sa_column_kwargs={"server_default": "[]"})
+    observed_ignored: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    revision: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+    approved_ms: int | None = unix_ms(default=None)  # for the first time
 
 
 class Target(DirectoryBase, table=True):

@@ -67,7 +67,14 @@ class ErrorCode(StrEnum):
     PASSPHRASE_EXPIRED = "E_PASSPHRASE_EXPIRED"  # noqa: S105 - a code, not a secret
     PASSPHRASE_EXHAUSTED = "E_PASSPHRASE_EXHAUSTED"  # noqa: S105 - a code, not a secret
     PASSPHRASE_REVOKED = "E_PASSPHRASE_REVOKED"  # noqa: S105 - a code, not a secret
+    PASSPHRASE_SCOPE = "E_PASSPHRASE_SCOPE"  # noqa: S105 - a code, not a secret
     LEGACY_DISABLED = "E_LEGACY_DISABLED"
+    KEY_REQUIRED = "E_KEY_REQUIRED"
+    UNKNOWN_KEY = "E_UNKNOWN_KEY"
+    NONCE = "E_NONCE"
+    SEAL = "E_SEAL"
+    SIGNATURE = "E_SIGNATURE"
+    CHANNEL = "E_CHANNEL"
     PENDING_FULL = "E_PENDING_FULL"
     STATE = "E_STATE"
     TARGET = "E_TARGET"

@@ -1,105 +1,110 @@
-"""One server for the whole module, with an honest agent approved; attackers come from other addresses of loopback."""
+"""A real server for the abuse cases, and services alone for those that need a clock or hundreds of agents."""
 
 from __future__ import annotations
 
-import json
-import re
 import resource
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Server, running_server, wait_for
+from pingmon.config import build
+from pingmon.services.bundle import Services, open_services
+from pingmon.services.challenge import Visit
+from pingmon.services.enrolment import Greeting
+from tests.server.conftest import FakeClock
+from tests.support.applicant import Applicant, Caller
+from tests.support.processes import Server, running_server
 
-from .bystander import Seen, bystander
-from .wire import Client, hello
+from .victim import Victim, make_victim
 
-
-@dataclass
-class Victim:
-    """The server under attack, and what an attacker may have got hold of."""
-
-    server: Server
-    honest: str
-
-    def client(self, source: str = "127.0.0.1", **more: bool) -> Client:
-        """A fresh connection, TLS done."""
-        return Client(self.server.port, self.server.ca_file, source, **more)
-
-    def agent(self, hostname: str, state: str = "approved", **more: bool) -> Client:
-        """A connection that has shaken hands as a new agent, which somebody has decided about."""
-        secret = self.server.passphrase(hostname)
-        client = self.client(**more).opened()
-        assert client.ask("handshake", hello(secret, hostname))["state"] == "pending"
-        if state in ("approved", "hold"):
-            self.server.admin("agents", "approve", hostname)
-            assert client.event("handshake")["state"] == "approved"
-            client.event("update_targets")
-        if state == "hold":
-            self.server.admin("agents", "hold", hostname)
-            assert client.event("handshake")["state"] == "hold"
-        return client
-
-    def bystander(self) -> AbstractContextManager[Seen]:
-        """See bystander.py."""
-        return bystander(self.server, self.honest)
-
-    @property
-    def pid(self) -> int:
-        assert self.server.child is not None
-        return int(self.server.child.process.pid)
-
-    def rss_mib(self) -> float:
-        """Memory of the server program."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-    def descriptors(self) -> int:
-        """Open files and sockets of the server program."""
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
-
-    def back_to(self, descriptors: int, slack: int = 6) -> None:
-        """Once the attacker has left, his sockets go too."""
-        wait_for(lambda: self.descriptors() <= descriptors + slack, "the attacker's sockets to go", deadline_s=30)
-
-    def log(self) -> str:
-        """Everything the server has logged."""
-        return (self.server.directory / "server.log").read_text()
-
-    def metric(self, name: str) -> float:
-        """One number of /metrics."""
-        page = self.server.session().request("/metrics")[1]
-        return float(next(line for line in page.splitlines() if line.startswith(name + " ")).split()[1])
+LEAF = b"what stands for a certificate"
 
 
-def call(server: Server, method: str, path: str, body: object = None) -> None:
-    """A change by the API, as an admin's page asks for it."""
-    session = server.session()
-    token = re.search(r'name="csrf-token" content="([^"]+)"', session.request("/targets")[1])
-    assert token
-    headers = {"Content_Type": "application/json", "X_XSRF_Token": token.group(1), "Referer": server.url}
-    status, text = session.request(path, json.dumps(body or {}).encode(), method, **headers)
-    assert status in (200, 204), text[:300]
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running server with one target."""
+    with running_server(tmp_path_factory.mktemp("server")) as running:
+        running.admin("targets", "add", "here", "127.0.0.1")
+        running.session()
+        yield running
 
 
-def put(server: Server, targets: list[dict[str, str]]) -> None:
-    """Make this the whole list of targets."""
-    call(server, "PUT", "/api/v1/targets", {"targets": targets})
+@pytest.fixture(scope="module")
+def pin(server: Server) -> str:
+    """Of that server's identity."""
+    return server.passphrase("for its pin").split("-")[3]
 
 
-def make_victim(server: Server) -> Victim:
-    """With a target and an honest agent that is approved."""
-    server.admin("targets", "add", "here", "127.0.0.1")
-    victim = Victim(server, server.passphrase("bystander", "--uses", "1"))
-    with victim.client().opened() as honest:
-        assert honest.ask("handshake", hello(victim.honest, "bystander"))["state"] == "pending"
-        server.admin("agents", "approve", "bystander")
-        honest.event("update_targets")
-    server.session()
-    return victim
+Call = Callable[..., Caller]
+
+
+@pytest.fixture
+def call(server: Server, pin: str) -> Iterator[Call]:
+    """Makes connections to it, and closes them."""
+    made: list[Caller] = []
+
+    def make(hostname: str = "probe-1", **who: object) -> Caller:
+        made.append(Caller(server, pin, hostname, **who))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for caller in made:
+        caller.__exit__()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def services(tmp_path: Path, clock: FakeClock) -> Iterator[Services]:
+    """The server's decisions without a network."""
+    certificate = tmp_path / "server.pem"
+    certificate.write_text(ssl.DER_cert_to_PEM_cert(LEAF))
+    settings = {"server": {"data_dir": str(tmp_path / "data")}, "tls": {"certificate": str(certificate)}}
+    opened = open_services(build(settings, {}), clock)
+    yield opened
+    opened.close()
+
+
+def applicant(services: Services, hostname: str = "probe-1", **who: object) -> Applicant:
+    """An agent that saw the right certificate."""
+    return Applicant(hostname, services.enrolment.pin, LEAF, **who)  # type: ignore[arg-type]
+
+
+def challenged(services: Services, who: Applicant, visit: Visit) -> dict[str, object]:
+    """M1 and its answer."""
+    body = services.enrolment.hear(visit, who.hello())
+    assert isinstance(body, dict)
+    return body
+
+
+def enrolled(services: Services, who: Applicant, secret: str, observed_ip: str = "127.0.0.1", **ext: object) -> int:
+    """The number of an agent that came with a passphrase; raises WireError where it is refused."""
+    visit = Visit(observed_ip)
+    return _settled(services, visit, who.sealed(challenged(services, who, visit), secret, **ext))
+
+
+def back(services: Services, who: Applicant, observed_ip: str = "127.0.0.1", **ext: object) -> int:
+    """The number of an agent that came with its key."""
+    visit = Visit(observed_ip)
+    return _settled(services, visit, who.login(challenged(services, who, visit), **ext))
+
+
+def _settled(services: Services, visit: Visit, payload: dict[str, object]) -> int:
+    greeting = services.enrolment.hear(visit, payload)
+    assert isinstance(greeting, Greeting)
+    services.enrolment.arrive(greeting, visit.observed_ip)
+    return greeting.agent_no
+
+
+def secret_of(services: Services, **changes: object) -> str:
+    """A passphrase for the sealed exchange."""
+    options = {"legacy": False, "max_uses": 10, "ttl_s": 3600, "actor": "test"} | changes
+    return services.enrolment.create_passphrase("tests", **options)[1]  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

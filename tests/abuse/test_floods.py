@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.processes import Server, free_port, make_pki, wait_for, write_server
 
-from .conftest import Victim, make_victim, put
+from .victim import Victim, make_victim, put
 from .wire import AGENT, ATTACKER, GoneError, ended_after, flood, frame, hello, sample, tcp, tcp_state
 
 pytestmark = pytest.mark.e2e
@@ -118,7 +118,7 @@ def test_20_few_sockets_wait_for_a_handshake_from_one_address(victim: Victim) ->
     with victim.client(here) as sixth:
         assert sixth.upgrade() == 429
     assert "Retry-After: 10" in sixth.answer_headers
-    secret = victim.server.passphrase("roomy")
+    secret = victim.server.legacy_passphrase("roomy")
     assert waiting[0].ask("handshake", hello(secret, "roomy"))["state"] == "pending"
     with victim.client(here) as again:
         assert again.upgrade() == 101

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from .bystander import Seen
-from .conftest import Victim
+from .victim import Victim
 from .wire import AGENT, Client, GoneError, hello, tcp, tcp_state
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -79,10 +79,10 @@ def everybody(victim: Victim, waited: Waited) -> None:
     start("no namespace", mute.line, pongs, mute)
     joined.opened()
     start("no handshake", joined.line, pongs, joined)
-    assert pending.opened().ask("handshake", hello(victim.server.passphrase("w"), "waits"))["state"] == "pending"
+    assert pending.opened().ask("handshake", hello(victim.server.legacy_passphrase("w"), "waits"))["state"] == "pending"
     start("pending", pending.line, pongs, pending)
     left = victim.client("127.0.0.76").opened()
-    assert left.ask("handshake", hello(victim.server.passphrase("l"), "leaves"))["state"] == "pending"
+    assert left.ask("handshake", hello(victim.server.legacy_passphrase("l"), "leaves"))["state"] == "pending"
     left.say(f"41{AGENT},")
     start("left the namespace", left.line, pongs, left)
     for thread in threads:
@@ -122,7 +122,7 @@ def newcomers(victim: Victim, waited: Waited, secret: str, stop: threading.Event
 def waited(victim: Victim) -> Waited:
     """All of it at once, beside an honest agent and newcomers."""
     made, stop = Waited(), threading.Event()
-    secret = victim.server.passphrase("newcomer")
+    secret = victim.server.legacy_passphrase("newcomer")
     before, made.rss_mib = victim.descriptors(), (victim.rss_mib(), 0.0)
     with victim.bystander() as made.seen:
         parts = [threading.Thread(target=part, args=(victim, made)) for part in (everybody, crowd)]

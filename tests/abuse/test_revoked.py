@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.processes import running_server
 
-from .conftest import Victim, call, make_victim
+from .victim import Victim, call, make_victim
 from .wire import AGENT, BINARY, CONTINUED, TEXT, ended_after, flood, frame, frames_until_cut, hello, sample
 
 pytestmark = pytest.mark.e2e
@@ -76,7 +76,7 @@ def test_41_the_command_line_cuts_too(attacked: Victim) -> None:
 
 def test_41_nothing_is_stored_after_the_decision(attacked: Victim) -> None:
     """With reports in flight all the time, none that came after the commit is kept, and the next login is refused."""
-    secret = attacked.server.passphrase("reporting")
+    secret = attacked.server.legacy_passphrase("reporting")
     with attacked.bystander(), attacked.client().opened() as client:
         assert client.ask("handshake", hello(secret, "reporting"))["state"] == "pending"
         attacked.server.admin("agents", "approve", "reporting")
@@ -98,7 +98,7 @@ def test_41_nothing_is_stored_after_the_decision(attacked: Victim) -> None:
 
 def test_41_one_that_was_offline_or_is_about_to_shake_hands(attacked: Victim) -> None:
     """Decided while it is away, or between its connection and its handshake: the first answer is `blacklisted`."""
-    secret = attacked.server.passphrase("away")
+    secret = attacked.server.legacy_passphrase("away")
     with attacked.client().opened() as client:
         assert client.ask("handshake", hello(secret, "away"))["state"] == "pending"
     with attacked.client().opened() as client:
@@ -123,7 +123,7 @@ def test_05_14_15_the_other_modes_bound_messages_too(attacked: Victim) -> None:
 def test_42_a_restored_backup_resurrects_nobody(attacked: Victim, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Backup, blacklist, restore, start: the agent is still blacklisted, and the log says why."""
     server = attacked.server
-    secret = server.passphrase("phoenix")
+    secret = server.legacy_passphrase("phoenix")
     with attacked.client().opened() as client:
         assert client.ask("handshake", hello(secret, "phoenix"))["state"] == "pending"
         server.admin("agents", "approve", "phoenix")

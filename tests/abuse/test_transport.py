@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from .conftest import Victim
+from .victim import Victim
 from .wire import AGENT, BINARY, CONTINUED, TEXT, Client, context, frame, frames_until_cut, hello, tcp
 
 pytestmark = pytest.mark.e2e

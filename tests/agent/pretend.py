@@ -14,8 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support.doorkeeper import IDENTITY, PASSPHRASE
+
 from .certificates import Leaf
 
+PIN = IDENTITY.pin
+ROOT = Path(__file__).parents[2]
 AGENT_ID = "6f1c2f9e-0000-4000-8000-000000000001"
 APPROVED = {
     "state": "approved",
@@ -41,10 +45,9 @@ class PretendServer:
     """Starts the server process; `wait` for what it sees, `tell` it what to do."""
 
     def __init__(self, leaf: Leaf, port: int = 0) -> None:
-        script = Path(__file__).with_name("pretend_server.py")
-        command = [sys.executable, str(script), str(leaf.certificate), str(leaf.key), str(port)]
+        command = [sys.executable, "-m", "tests.agent.pretend_server", str(leaf.certificate), str(leaf.key), str(port)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
         )
         self._seen: queue.Queue[dict[str, Any]] = queue.Queue()
         self._done: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -111,16 +114,19 @@ class AgentProcess:
         ca: Path,
         *flags: str,
         host: str = "127.0.0.1",
+        passphrase: str = PASSPHRASE,
         prefix: tuple[str, ...] = (),
         program: tuple[str, ...] = ("-m", "pingmon_agent"),
         **env: str,
     ) -> None:
         """`prefix` goes before the command line (unshare, ...), `program` is what Python runs."""
-        (folder / "passphrase").write_text("open sesame\n")
+        if passphrase:
+            (folder / "passphrase").write_text(passphrase + "\n")
         self.config = folder / "agent.toml"
         self.config.write_text(
             f'[server]\nurl = "wss://{host}:{port}"\nca_file = "{ca}"\npassphrase_file = "{folder}/passphrase"\n'
-            '[agent]\nhostname = "probe-1"\n[metrics]\nlisten = ""\n[probe]\nallow_loopback = true\n'
+            f'[agent]\nhostname = "probe-1"\nstate_dir = "{folder}/state"\n'
+            '[metrics]\nlisten = ""\n[probe]\nallow_loopback = true\n'
         )
         if os.geteuid() == 0:
             policy = folder / "policy.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -17,17 +18,17 @@ from pingmon_agent.agent import version
 
 from .certificates import Authority
 from .namespaces import Namespace
-from .pretend import APPROVED, AgentProcess, PretendServer, targets
+from .pretend import APPROVED, PASSPHRASE, AgentProcess, PretendServer, targets
 
 
 def configuration(folder: Path, url: str, ca: Path, listen: str = "127.0.0.1:9765") -> Path:
     """A configuration file."""
-    (folder / "passphrase").write_text("open sesame")
+    (folder / "passphrase").write_text(PASSPHRASE)
     (folder / "passphrase").chmod(0o600)
     path = folder / "agent.toml"
     path.write_text(
         f'[server]\nurl = "{url}"\nca_file = "{ca}"\npassphrase_file = "{folder}/passphrase"\n'
-        f'[agent]\nhostname = "probe-1"\n[metrics]\nlisten = "{listen}"\n'
+        f'[agent]\nhostname = "probe-1"\nstate_dir = "{folder}/state"\n[metrics]\nlisten = "{listen}"\n'
     )
     return path
 
@@ -97,6 +98,24 @@ def test_status_without_an_agent_says_where_it_looked(
     assert capsys.readouterr().err == f"pingmon-agent: {expected}\n"
 
 
+def test_identity_says_what_to_approve(
+    tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a passphrase or a server; made at the first call, the same at the next; the private half never shows."""
+    path = configuration(tmp_path, "wss://localhost:1", authority.file)
+    (tmp_path / "passphrase").unlink()
+    codes = [cli.main(["identity", "--config", str(path)]), cli.main(["identity", "--json", "--config", str(path)])]
+    table, text = capsys.readouterr().out.rsplit("\n", 2)[0:2]
+    said = json.loads(text)
+    seed = (tmp_path / "state" / "identity.key").read_text().split()[1]
+
+    assert codes == [0, 0]
+    assert set(said) == {"fingerprint", "key_fpr", "public_key", "hostname", "ip_address"}
+    assert f"fingerprint  {said['fingerprint']}" in table
+    assert said["ip_address"] in ("127.0.0.1", "::1")
+    assert seed not in table + text
+
+
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["ping"], ["ping", "-c", "0", "x"], ["config"], ["run", "extra"]])
 def test_wrong_usage_is_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """argparse's own code."""
@@ -158,6 +177,8 @@ def test_status_of_a_running_agent(tmp_path: Path, authority: Authority, capsys:
     assert "no targets are loaded" in before
     assert ready == 0
     assert re.search(r"^state +approved$", after, re.MULTILINE)
+    assert re.search(rf"^server_identity +{PASSPHRASE[-32:]}$", after, re.MULTILINE)
+    assert re.search(r"^identity +(\S{4} ){3}\S{4}$", after, re.MULTILINE)
     assert re.search(r"^targets +1$", after, re.MULTILINE)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from pingmon_agent.config import ConfigError, load
 
+PASSPHRASE = f"pm1-gmefpcqh-90g400kg9nytz74aah5pedtrr0-{'k' * 32}"
 GOOD = """
 [server]
 url = "wss://monitor.example.net:8443"
@@ -15,6 +16,7 @@ ca_file = "{folder}/ca.pem"
 passphrase_file = "{folder}/passphrase"
 [agent]
 hostname = "Probe-1"
+state_dir = "{folder}/state"
 """
 
 
@@ -22,7 +24,7 @@ hostname = "Probe-1"
 def folder(tmp_path: Path) -> Path:
     """A folder with the files that a configuration names."""
     (tmp_path / "ca.pem").write_text("certificate")
-    (tmp_path / "passphrase").write_text("  open sesame\n")
+    (tmp_path / "passphrase").write_text(f"  {PASSPHRASE}\n")
     return tmp_path
 
 
@@ -39,7 +41,7 @@ def test_a_good_file_gives_typed_settings_and_defaults(folder: Path) -> None:
 
     assert (config.server.host, config.server.port) == ("monitor.example.net", 8443)
     assert config.agent.hostname == "probe-1"
-    assert config.passphrase == "open sesame"
+    assert config.passphrase == PASSPHRASE
     assert (config.probe.timeout_ms, config.probe.window_ms) == (2000, 1000)
     assert config.metrics.listen == "127.0.0.1:9765"
     assert (config.agent.start_spread_s, config.agent.exit_when_unapproved) == (0.0, False)
@@ -98,7 +100,7 @@ def test_the_environment_overrides_the_file(folder: Path) -> None:
     assert config.metrics.listen == ""
 
 
-ALLOWED_AGENT = "hostname, ip_address, exit_when_unapproved, start_spread_s, buffer, buffer_dir, buffer_mib"
+ALLOWED_AGENT = "hostname, ip_address, state_dir, exit_when_unapproved, start_spread_s, buffer, buffer_dir, buffer_mib"
 REFUSED = [
     ("[sever]\n", "unknown section [sever]; allowed are server, agent, probe, metrics, log"),
     ("server = 1\n", "server must be a section: write [server] on a line of its own and its keys below"),
@@ -192,8 +194,37 @@ def test_a_file_that_cannot_be_read_is_named(folder: Path, name: str) -> None:
 def test_a_passphrase_file_must_hold_one_line(folder: Path, text: str) -> None:
     """Empty, too long or several lines: refused before anything is sent."""
     (folder / "passphrase").write_text(text)
-    with pytest.raises(ConfigError, match=r"must hold one line with the passphrase; create one on the server$"):
+    with pytest.raises(
+        ConfigError, match=r"must hold one line with the passphrase \(pm1-...\); create one on the server$"
+    ):
         load(written(folder, GOOD), env={})
+
+
+def test_a_passphrase_for_legacy_agents_is_refused(folder: Path) -> None:
+    """This agent never sends one in the clear."""
+    (folder / "passphrase").write_text("pml-gmefpcqh-90g400kg9nytz74aah5pedtrr0\n")
+    with pytest.raises(ConfigError, match=r"is for legacy agents; make one for this agent with `pingmon passphrases"):
+        load(written(folder, GOOD), env={})
+
+
+def test_a_known_server_needs_no_passphrase(folder: Path) -> None:
+    """Approved once or beforehand: the pin is kept or configured, and the passphrase file may be gone."""
+    (folder / "passphrase").unlink()
+    pinned = load(written(folder, GOOD.replace("[agent]", f'identity = "{"m" * 32}"\n[agent]')), env={})
+    (folder / "state").mkdir()
+    (folder / "state" / "server.pin").write_text("m" * 32)
+    kept = load(written(folder, GOOD), env={})
+
+    assert (pinned.passphrase, pinned.pin) == ("", "m" * 32)
+    assert (kept.passphrase, kept.pin) == ("", "")
+
+
+def test_a_passphrase_for_another_server_is_refused(folder: Path) -> None:
+    """Which of the two is right, only somebody who has both servers before him can say."""
+    with pytest.raises(
+        ConfigError, match=r"is for another server than server.identity 'm+'; copy both from one server"
+    ):
+        load(written(folder, GOOD.replace("[agent]", f'identity = "{"m" * 32}"\n[agent]')), env={})
 
 
 def test_a_missing_or_broken_file_is_refused(folder: Path) -> None:

@@ -96,7 +96,7 @@ def test_every_message_says_when_it_left_by_our_clock() -> None:
     delivery = Delivery(ring, identity, lambda _targets: None, wall_ms=lambda: next(wall))
     ring.append(started_ms=1, revision=1, samples=array("i", [1]), disturbed=False)
 
-    hello = codec.decode_handshake(delivery.greet())
+    hello = delivery.greet()
     delivery.on_handshake(approved())
     first = delivery.next_report(0.0)
     assert first is not None
@@ -112,7 +112,7 @@ def test_the_handshake_says_who_we_are_and_where_we_stand() -> None:
     side = Side()
     side.measure(4)
 
-    message = codec.decode_handshake(side.delivery.greet("192.0.2.17"))
+    message = side.delivery.greet("192.0.2.17")
 
     assert (message.passphrase, message.hostname, message.ip_address) == ("pass", "probe-1", "192.0.2.17")
     assert (message.epoch, message.next_seq) == (side.ring.epoch, 5)

@@ -12,7 +12,7 @@ from pingmon_agent.agent import version
 
 from .certificates import Authority
 from .namespaces import Namespace
-from .pretend import PretendServer
+from .pretend import PASSPHRASE, PretendServer
 
 
 def lines(path: Path) -> list[str]:
@@ -25,11 +25,11 @@ def lines(path: Path) -> list[str]:
 def config_file(tmp_path: Path, authority: Authority) -> Path:
     secret = tmp_path / "passphrase"
     secret.touch(mode=0o600)
-    secret.write_text("pml-x\n")
+    secret.write_text(PASSPHRASE + "\n")
     path = tmp_path / "agent.toml"
     path.write_text(
         f'[server]\nurl = "wss://127.0.0.1:1"\nca_file = "{authority.file}"\npassphrase_file = "{secret}"\n'
-        '[agent]\nhostname = "probe-1"\n[metrics]\nlisten = ""\n'
+        f'[agent]\nhostname = "probe-1"\nstate_dir = "{tmp_path}/state"\n[metrics]\nlisten = ""\n'
     )
     return path
 

@@ -35,8 +35,7 @@ class Server:
         self.rows: list[tuple[str, int, int]] = []  # epoch, seq, value
         self.epoch = ""
 
-    def greet(self, payload: Json) -> Json:
-        hello = codec.decode_handshake(payload)
+    def greet(self, hello: Handshake) -> Json:
         assert hello.epoch is not None
         self.epoch = hello.epoch
         return {"state": "approved", "agent_id": AGENT, "upto": self.cursors.get(self.epoch, 0), "targets_rev": 1}

@@ -15,7 +15,7 @@ import pytest
 from pingmon_agent.wire import codec
 
 from .certificates import Authority, Leaf
-from .pretend import AGENT_ID, APPROVED, AgentProcess, PretendServer, targets
+from .pretend import AGENT_ID, APPROVED, PASSPHRASE, AgentProcess, PretendServer, targets
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -70,7 +70,7 @@ def test_from_pending_to_the_first_report(stage: Stage) -> None:
     answer = stage.server.wait("targets_ack")["data"]
     report = codec.decode_report(stage.server.wait("report")["data"])
 
-    assert (greeting.passphrase, greeting.hostname, greeting.ip_address) == ("open sesame", "probe-1", "127.0.0.1")
+    assert (greeting.passphrase, greeting.hostname, greeting.ip_address) == (PASSPHRASE, "probe-1", "127.0.0.1")
     assert quiet
     assert answer == [{"ok": True, "revision": 1, "refused": []}]
     assert time.monotonic() - begun < 2

@@ -16,15 +16,18 @@ from pingmon_agent import uplink as module
 from pingmon_agent.answers import Answer
 from pingmon_agent.config import Server
 from pingmon_agent.delivery import Delivery
+from pingmon_agent.door import Door
+from pingmon_agent.keep import Keep
 from pingmon_agent.link import Link
 from pingmon_agent.ring import Ring
 from pingmon_agent.tls import client_context
 from pingmon_agent.uplink import Uplink
 from pingmon_agent.wire import codec
 from pingmon_agent.wire.contract import Handshake, TargetSet
+from pingmon_agent.wire.seal import Identity
 
 from .certificates import Authority
-from .pretend import APPROVED, PretendServer, targets
+from .pretend import APPROVED, PASSPHRASE, PIN, PretendServer, targets
 
 pytestmark = pytest.mark.e2e
 
@@ -43,7 +46,8 @@ class Line:
             url=f"wss://127.0.0.1:{self.server.port}", ca_file=str(authority.file), passphrase_file="-"
         )
         delivery = Delivery(self.ring, identity, self.sets.append)
-        self.uplink = Uplink(self.settings, delivery, start_spread_s=0.0, on_answer=self.answers.append)
+        self.door = Door(Keep(Identity(bytes([3]) * 32), PIN, PASSPHRASE), lambda: 1_000)
+        self.uplink = Uplink(self.settings, delivery, self.door, start_spread_s=0.0, on_answer=self.answers.append)
 
     def close(self) -> None:
         """End both."""
@@ -124,7 +128,10 @@ def test_senseless_messages_are_survived(line: Line) -> None:
     for body in (None, [], {"targets": 1}):
         line.server.tell("targets", body=body)
         refused = line.server.wait("targets_ack")["data"][0]
-        assert (refused["ok"], refused["code"]) == (False, "E_MALFORMED")
+        assert (refused["ok"], refused["code"]) == (False, "E_SIGNATURE")
+    line.server.tell("targets", body=targets("192.0.2.1") | {"targets": 1})
+    refused = line.server.wait("targets_ack")["data"][0]
+    assert (refused["ok"], refused["code"]) == (False, "E_MALFORMED")
     line.server.tell("push", body=[1])
     line.server.wait("handshake")
     line.server.tell("targets", body=targets("192.0.2.1"))

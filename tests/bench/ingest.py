@@ -88,7 +88,7 @@ def pingmon(feed: Feed, folder: Path, notes: dict[str, Any]) -> float:
         lines = "".join(f"target-{t},198.18.{t // 250}.{t % 250 + 1}\n" for t in range(feed.targets))
         (folder / "targets").write_text(lines)
         server.admin("targets", "import", str(folder / "targets"))
-        passphrase = server.passphrase("bench", "--uses", str(feed.agents))
+        passphrase = server.legacy_passphrase("bench", "--uses", str(feed.agents))
         reporters = [Reporter(server, number, feed, passphrase) for number in range(feed.agents)]
         names = [reporter.name for reporter in reporters]
         wait_for(lambda: all(server.agent_state(name) for name in names), "all agents to register")

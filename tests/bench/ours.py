@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from pingmon_agent.wire.contract import MAX_TARGETS
 from tests.agent.certificates import Authority
+from tests.support.doorkeeper import PASSPHRASE
 
 from .facts import cpu_ns, memory_mib
 from .world import World, end
@@ -44,7 +45,7 @@ class OurAgent:
         self._partial = ""
         self._rounds = folder / "rounds.jsonl"
         (folder / "targets.json").write_text(json.dumps([addresses, interval_s]))
-        (folder / "passphrase").write_text("open sesame\n")
+        (folder / "passphrase").write_text(PASSPHRASE + "\n")
         authority = Authority(folder / "ca")
         leaf = authority.issue("127.0.0.1")
         command = [sys.executable, "-m", "tests.bench.standin", str(leaf.certificate), str(leaf.key)]
@@ -57,7 +58,8 @@ class OurAgent:
         policy.write_text("max_targets = 1_000_000\nmax_packets_per_s = 1_000_000\nmin_interval_s = 0.1\n")
         config.write_text(
             f'[server]\nurl = "wss://127.0.0.1:{port}"\nca_file = "{authority.file}"\n'
-            f'passphrase_file = "{folder / "passphrase"}"\n[agent]\nhostname = "bench"\n'
+            f'passphrase_file = "{folder / "passphrase"}"\n'
+            f'[agent]\nhostname = "bench"\nstate_dir = "{folder / "state"}"\n'
             f'[probe]\nallow_loopback = true\npolicy_file = "{policy}"\n'
         )
         module = "pingmon_agent" if len(addresses) <= MAX_TARGETS else "tests.bench.unlimited"

@@ -17,6 +17,8 @@ from typing import Any
 import socketio
 from werkzeug.serving import make_server
 
+from tests.support.doorkeeper import Doorkeeper
+
 _AGENT = "/agent"
 _AGENT_ID = "6f1c2f9e-0000-4000-8000-000000000001"
 _ROOM = 16 << 20  # bytes; the real server grants 64 KiB
@@ -33,17 +35,20 @@ class StandIn:
 
     def __init__(self, targets: dict[str, Any], rounds: Path) -> None:
         self.sio = socketio.Server(async_mode="threading", async_handlers=False, max_http_buffer_size=_ROOM)
-        self._targets, self._file, self._upto = targets, rounds.open("w"), 0
+        self._targets, self._file, self._upto, self._door = targets, rounds.open("w"), 0, Doorkeeper()
         self.sio.on("handshake", self.handshake, namespace=_AGENT)
         self.sio.on("monitoring_data", self.report, namespace=_AGENT)
 
-    def handshake(self, sid: str, _: object) -> object:
+    def handshake(self, sid: str, data: Any) -> object:
         """Approve at once; the targets follow."""
+        if (challenge := self._door.challenge(data)) is not None:
+            return challenge
+        self._door.open(data)
         threading.Timer(0.1, self._push, [sid]).start()
-        return {**_APPROVED, "upto": self._upto}
+        return self._door.sign({**_APPROVED, "upto": self._upto})
 
     def _push(self, sid: str) -> None:
-        self.sio.emit("update_targets", self._targets, to=sid, namespace=_AGENT)
+        self.sio.emit("update_targets", self._door.sign_targets(self._targets), to=sid, namespace=_AGENT)
 
     def report(self, _: str, data: Any) -> object:
         """Write down and acknowledge."""

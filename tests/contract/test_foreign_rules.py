@@ -144,13 +144,13 @@ def revoked(server: Server) -> str:
             sealed,
             "E_LEGACY_DISABLED",
             "this server takes no plain passphrase like this one; make one with `pingmon passphrases create --legacy` "
-            "or on the Passphrases page and put it into the agent's passphrase file",
+            "or on the Passphrases page and put it into the agent's passphrase file; it works for 30 days at most",
         ),
         (
             lambda _server: "correct horse battery staple",
             "E_LEGACY_DISABLED",
             "this server takes no plain passphrase like this one; make one with `pingmon passphrases create --legacy` "
-            "or on the Passphrases page and put it into the agent's passphrase file",
+            "or on the Passphrases page and put it into the agent's passphrase file; it works for 30 days at most",
         ),
         (
             with_another_secret,

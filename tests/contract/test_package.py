@@ -78,7 +78,9 @@ def test_the_agent_alone_installs_and_starts(installed: Path, tmp_path: Path) ->
     server.directory.mkdir()
     make_pki(server.directory)
     agent = Agent(server, tmp_path / "agent", "probe-1")
-    write_agent(agent, url="wss://127.0.0.1:1", ip_address="127.0.0.1", passphrase="pml-none")
+    write_agent(
+        agent, url="wss://127.0.0.1:1", ip_address="127.0.0.1", passphrase=f"pm1-{8 * '0'}-{26 * '0'}-{32 * '0'}"
+    )
 
     assert good(installed / "pingmon-agent", "--version", cwd=tmp_path).startswith("pingmon-agent 0.")
     checked = good(installed / "pingmon-agent", "config", "check", "--config", agent.config, cwd=tmp_path)

@@ -34,7 +34,9 @@ def configured(tmp_path: Path) -> Server:
 def agent(configured: Server) -> Agent:
     """An agent of that server, not started."""
     agent = Agent(configured, configured.directory / "agent", "probe-1")
-    write_agent(agent, url="wss://127.0.0.1:1", ip_address="127.0.0.1", passphrase="pml-none")
+    write_agent(
+        agent, url="wss://127.0.0.1:1", ip_address="127.0.0.1", passphrase=f"pm1-{8 * '0'}-{26 * '0'}-{32 * '0'}"
+    )
     return agent
 
 

@@ -97,8 +97,8 @@ def test_a_wrong_ca_is_said_and_tried_again(server: Server, tmp_path: Path) -> N
 
 def test_a_wrong_passphrase_is_said_and_the_agent_stays(server: Server, tmp_path: Path) -> None:
     """A passphrase with a wrong secret: the server's exact sentence in the agent's log, and no agent registered."""
-    text = server.admin("passphrases", "create", "--legacy").strip()
-    wrong = text[:-1] + ("0" if text[-1] != "0" else "1")
+    kind, number, secret, pin = server.passphrase().split("-")
+    wrong = "-".join((kind, number, ("0" if secret[0] != "0" else "1") + secret[1:], pin))
     with running_agent(server, tmp_path, "mistyped", passphrase=wrong) as agent:
         wait_until_said(
             agent,

@@ -7,6 +7,7 @@ fault may move: half an hour without the server takes a second. Must not know: t
 from __future__ import annotations
 
 import functools
+import hashlib
 import random
 import threading
 import time
@@ -20,10 +21,13 @@ from pingmon_agent.answers import Answer
 from pingmon_agent.backoff import Backoff
 from pingmon_agent.config import Server as Address
 from pingmon_agent.delivery import Delivery, Outgoing
+from pingmon_agent.door import Door
+from pingmon_agent.keep import Keep
 from pingmon_agent.ring import Ring
 from pingmon_agent.session import SessionState
 from pingmon_agent.uplink import Uplink
-from pingmon_agent.wire.contract import Handshake, TargetSet
+from pingmon_agent.wire.contract import PLAIN_TAG, Handshake, TargetSet
+from pingmon_agent.wire.seal import Identity
 
 from .journal import Journal
 from .oracle import SideLog
@@ -112,20 +116,24 @@ class Witness(Delivery):
             self.upto, self._acked_seq = upto, max(upto, self._acked_seq)
 
 
+def identity_of(name: str) -> Identity:
+    """The key of a simulated agent: the same in every process."""
+    return Identity(hashlib.sha256(name.encode()).digest())
+
+
 class SimAgent:
     """One agent without probes and without a connection: see `connect`."""
 
     by_wall_clock = False  # a guard removed: the age of a round is taken from a clock that steps
 
-    def __init__(
-        self, name: str, timeline: Timeline, folder: Path, passphrase: str, make_ring: Callable[..., Ring] = Ring
-    ):
+    def __init__(self, name: str, timeline: Timeline, folder: Path, pin: str, make_ring: Callable[..., Ring] = Ring):
         self.name, self.step_s, self._timeline = name, 0.0, timeline
         self.log = SideLog(folder / f"{name}.side")
         self.ring = make_ring(self.wall_s if self.by_wall_clock else timeline.boot)
         self.targets: TargetSet | None = None
-        identity = Handshake(passphrase=passphrase, hostname=name, ip_address="127.0.0.1", version=VERSION)
+        identity = Handshake(passphrase=PLAIN_TAG, hostname=name, ip_address="127.0.0.1", version=VERSION)
         self.delivery = Witness(self.ring, identity, self._load, self.log)
+        self.door = Door(Keep(identity_of(name), pin, known=True), lambda: timeline.wall_ms(self.step_s))
         self.uplink: Uplink | None = None
         self._number = time.time_ns() // 1_000_000  # a process that comes after this one goes on with other values
 
@@ -138,7 +146,7 @@ class SimAgent:
 
     def connect(self, address: Address, draw: Callable[[float, float], float]) -> None:
         """Go to the server and stay there, over a real connection; `draw` is the chance in its pauses."""
-        self.uplink = Uplink(address, self.delivery, start_spread_s=0.2, on_answer=lambda _: None)
+        self.uplink = Uplink(address, self.delivery, self.door, start_spread_s=0.2, on_answer=lambda _: None)
         self.uplink._backoff = Backoff(draw)
         self.uplink.start()
 

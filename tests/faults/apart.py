@@ -37,7 +37,7 @@ def main(plan_file: str) -> None:
     made = []
     for name in plan["names"]:
         ring = Ring if plan["in_memory"] else ring_in(home / "rings" / name)
-        made.append(SimAgent(name, timeline, home, plan["passphrase"], ring))
+        made.append(SimAgent(name, timeline, home, plan["pin"], ring))
     fleet = Fleet(made, timeline, Events())
     fleet.every_s = EVERY_S
     fleet.start(Address(**plan["address"]), random.SystemRandom().randrange(2**32), HURRY)

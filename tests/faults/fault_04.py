@@ -50,7 +50,7 @@ def _plan(run: Run, world: World) -> Path:
         agent.log.close()  # another process writes it
     world.fleet.agents.clear()
     address = dataclasses.asdict(world.address())
-    facts = {"home": str(run.home), "names": world.names, "passphrase": world.passphrase, "address": address}
+    facts = {"home": str(run.home), "names": world.names, "pin": world.pin, "address": address}
     file = run.home / "apart.json"
     file.write_text(json.dumps(facts | {"in_memory": run.without == "on-files"}))
     return file

@@ -21,6 +21,7 @@ from .guards import TIMEOUTS, plan
 from .world import AGENTS, Run, World
 
 DEAF = 4
+DEAF_NAMES = [f"deaf-{number}" for number in range(DEAF)]
 CUT_S, GROWTH_MIB, SLOWER = 60.0, 30.0, 1.2
 NOISE_S = 0.1  # of the 99th percentile on a shared machine
 SAYS_EVERY_S = 0.05
@@ -33,7 +34,7 @@ class Deaf(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._world, self._until = world, 0.0
         hello = Handshake(
-            passphrase=world.passphrase, hostname=name, ip_address="127.0.0.1", version=VERSION, epoch="1" * 16
+            passphrase=world.legacy_secret(), hostname=name, ip_address="127.0.0.1", version=VERSION, epoch="1" * 16
         )
         self._hello = codec.encode_handshake(hello)
         self.lasted: list[float] = []  # how long each connection stood
@@ -73,8 +74,7 @@ class Deaf(threading.Thread):
 def run(run: Run) -> Findings:
     """A while without them, a while with them."""
     found, span = Findings(), run.scale(20, 8)
-    with World(run, agents=AGENTS + DEAF, plan=plan(run)) as world:
-        del world.fleet.agents[AGENTS:]
+    with World(run, agents=AGENTS, legacy=DEAF_NAMES, plan=plan(run)) as world:
         world.start()
         since, memory = time.monotonic(), world.server.memory_mib()
         time.sleep(span)
@@ -94,7 +94,7 @@ def run(run: Run) -> Findings:
 
 def _with_the_deaf(world: World, memory: float) -> tuple[float, float]:
     """Until each was cut once: how long the last one was kept, and how much the server has grown."""
-    deaf, since = [Deaf(world, name) for name in world.names[AGENTS:]], time.monotonic()
+    deaf, since = [Deaf(world, name) for name in DEAF_NAMES], time.monotonic()
     for agent in deaf:
         agent.start()
     world.journal.note("some agents are deaf")

@@ -141,10 +141,10 @@ class Lives:
         write_server(server, interval_s=1, mesh=False)
         self.config, self.data = server.config, server.data
         names = [f"agent-{n:02}" for n in range(agents)]
-        secret = register(self.config, names, TARGETS)
+        pin = register(self.config, names, TARGETS)
         # Far enough in the past that what is measured in a hurry is never ahead of the server's clock.
         self._timeline = Timeline(-20 * 3600.0)
-        self.agents = {name: SimAgent(name, self._timeline, run.home, secret) for name in names}
+        self.agents = {name: SimAgent(name, self._timeline, run.home, pin) for name in names}
 
     def begin(self, store: type[SqliteRounds]) -> Life:
         """A child that has just been born."""
@@ -168,7 +168,7 @@ class Lives:
         life = self.begin(store)
         try:
             for agent in self.agents.values():
-                life.say(agent, "hello", agent.delivery.greet())
+                life.say(agent, "hello", codec.encode_handshake(agent.delivery.greet()))
             yield life
         finally:
             for agent in self.agents.values():

@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,18 +22,20 @@ from typing import Any
 
 from pingmon.cli.children import Child
 from pingmon.config import load
-from pingmon.services.bundle import open_services
+from pingmon.services.bundle import Services, open_services
 from pingmon.services.clock import SystemClock
 from pingmon_agent.config import Server as Address
 from pingmon_agent.ring import Ring
 from pingmon_agent.wire.contract import Handshake
+from pingmon_agent.wire.framing import b64u
 from tests.support.processes import Server, clean_environment, free_port, make_pki, wait_for, write_server
 
-from .agents import VERSION, Fleet, SimAgent, Timeline
+from .agents import VERSION, Fleet, SimAgent, Timeline, identity_of
 from .journal import Journal
 from .oracle import Key, Verdict, acked_too_early, judge, nothing_allowed
 
 AGENTS, TARGETS = 20, 10  # with one round a second: load S of 200 samples a second
+LEGACY_SECRET = "legacy-passphrase"
 EXTRA = "[retention]\nraw_hours = 72\n"
 
 
@@ -109,25 +111,35 @@ class _Shifted(SystemClock):
         return super().wall_ms() + self._offset_ms
 
 
-def register(config: Path, names: list[str], targets: int, offset_s: float = 0.0) -> str:
-    """Targets, a passphrase and approved agents in the databases of a server that does not run; the passphrase.
+def register(config: Path, names: list[str], targets: int, offset_s: float = 0.0, legacy: Sequence[str] = ()) -> str:
+    """Targets and approved agents in the databases of a server that does not run; the pin of its identity.
 
-    `offset_s`: where the clock stands for this, beside the real one.
+    `offset_s`: where the clock stands for this, beside the real one. `legacy`: names of agents without a key, who show
+    LEGACY_SECRET of this directory (see `legacy_secret`).
     """
     services = open_services(load(config), _Shifted(offset_s))
     try:
-        _, secret = services.enrolment.create_passphrase(
-            "faults", legacy=True, max_uses=len(names), ttl_s=10 * 86_400, actor="faults"
-        )
         for number in range(targets):
             services.registry.add_target(f"t{number}", f"192.0.2.{number + 1}", actor="faults")
         for name in names:
-            hello = Handshake(passphrase=secret, hostname=name, ip_address="127.0.0.1", version=VERSION, epoch="0" * 16)
-            no = services.enrolment.greet(hello, "127.0.0.1").agent_no
-            services.registry.approve(services.registry.snapshot.agents[no].id, "faults")
+            key = b64u(identity_of(name).public)
+            services.registry.preapprove(name, "127.0.0.1", key, "faults")
+        if legacy:
+            _register_legacy(services, config.with_name(LEGACY_SECRET), legacy)
     finally:
         services.close()
-    return secret
+    return services.enrolment.pin
+
+
+def _register_legacy(services: Services, file: Path, names: Sequence[str]) -> None:
+    _, secret = services.enrolment.create_passphrase(
+        "faults", legacy=True, max_uses=len(names), ttl_s=10 * 86_400, actor="faults"
+    )
+    file.write_text(secret)
+    for name in names:
+        hello = Handshake(passphrase=secret, hostname=name, ip_address="127.0.0.1", version=VERSION, epoch="0" * 16)
+        no = services.enrolment.greet(hello, "127.0.0.1").agent_no
+        services.registry.approve(services.registry.snapshot.agents[no].id, "faults")
 
 
 class World:
@@ -138,6 +150,7 @@ class World:
         run: Run,
         *,
         agents: int = AGENTS,
+        legacy: Sequence[str] = (),
         plan: dict[str, Any] | None = None,
         offset_s: float = 0.0,
         ring: Callable[..., Ring] = Ring,
@@ -152,11 +165,10 @@ class World:
         make_pki(home)
         write_server(self.server, interval_s=1, mesh=False, extra=extra)
         self.names = [f"agent-{n:02}" for n in range(agents)]
-        self.passphrase = register(self.server.config, self.names, TARGETS, offset_s)
-        (run.home / "passphrase").write_text(self.passphrase + "\n")
+        self.pin = register(self.server.config, self.names, TARGETS, offset_s, legacy)
         self.timeline = Timeline(offset_s)
         rings = {name: ring_of(name) if ring_of is not None else ring for name in self.names}
-        made = [SimAgent(name, self.timeline, run.home, self.passphrase, rings[name]) for name in self.names]
+        made = [SimAgent(name, self.timeline, run.home, self.pin, rings[name]) for name in self.names]
         self.fleet = Fleet(made, self.timeline, self.journal)
 
     def address(self, port: int | None = None) -> Address:
@@ -164,8 +176,12 @@ class World:
         return Address(
             url=f"wss://127.0.0.1:{port or self.server.port}",
             ca_file=str(self.server.ca_file),
-            passphrase_file=str(self.run.home / "passphrase"),
+            identity=self.pin,
         )
+
+    def legacy_secret(self) -> str:
+        """What agents without a key show."""
+        return self.server.config.with_name(LEGACY_SECRET).read_text()
 
     def start(self, port: int | None = None, settle_s: float = 2.0) -> None:
         """Server and agents up, all approved, and a moment of normal life."""

@@ -16,6 +16,8 @@ import pytest
 from pingmon.services.bundle import Services
 from pingmon.store.check import DamageError, refuse_damage
 from pingmon.store.rounds import StoredRound
+from pingmon_agent.wire.framing import b64u
+from pingmon_agent.wire.seal import Identity
 
 from .conftest import Approve, hello, passphrase
 
@@ -144,9 +146,39 @@ def test_a_passphrase_is_printed_once(config_file: Path) -> None:
     assert secret.split("-")[2] not in json.dumps(listed)
 
 
-def test_a_passphrase_nobody_can_use_yet_says_so(config_file: Path) -> None:
-    """Without --legacy there is a note, for the sealed exchange does not exist yet."""
-    assert "make one with --legacy" in pingmon(config_file, "passphrases", "create").stderr
+def test_a_passphrase_brings_the_pin_and_has_scopes(config_file: Path) -> None:
+    """Without --legacy it is for the sealed exchange; networks are listed, a wrong one is refused with a sentence."""
+    made = pingmon(config_file, "passphrases", "create", "--cidr", "192.0.2.0/24", "--cidr", "2001:db8::/64")
+    (listed,) = json.loads(pingmon(config_file, "passphrases", "list", "--output", "json").stdout)
+    refused = pingmon(config_file, "passphrases", "create", "--cidr", "192.0.2.1/24")
+
+    assert (made.stdout[:4], len(made.stdout.strip()), listed["legacy_until"]) == ("pm1-", 72, None)
+    assert listed["networks"] == ["192.0.2.0/24", "2001:db8::/64"]
+    assert (refused.returncode, "192.0.2.1/24 has host bits set" in refused.stderr) == (1, True)
+
+
+def test_an_agent_is_approved_before_it_comes(config_file: Path) -> None:
+    """The same twice changes nothing; another key for the hostname needs --replace and keeps the agent's id."""
+    words = ("agents", "preapprove", "--hostname", "probe-1", "--ip", "192.0.2.1", "--output", "json", "--public-key")
+    keys = [b64u(Identity(bytes([n]) * 32).public) for n in (1, 2)]
+    first, again = (json.loads(pingmon(config_file, *words, keys[0]).stdout) for _ in range(2))
+    refused = pingmon(config_file, *words, keys[1])
+    replaced = json.loads(pingmon(config_file, *words, keys[1], "--replace").stdout)
+
+    assert (first["state"], first["allowed"], len(first["server_identity"])) == ("approved", ["192.0.2.1"], 32)
+    assert again == first
+    assert (refused.returncode, refused.stderr.rstrip()[-9:]) == (1, "--replace")
+    assert (replaced["id"], replaced["key_fpr"] != first["key_fpr"]) == (first["id"], True)
+
+
+def test_an_agent_gets_addresses(config_file: Path) -> None:
+    """Networks instead of those before; whether the observed address counts."""
+    key = b64u(Identity(bytes([1]) * 32).public)
+    pingmon(config_file, "agents", "preapprove", "--hostname", "probe-1", "--ip", "192.0.2.1", "--public-key", key)
+
+    said = pingmon(config_file, "agents", "allow", "probe-1", "192.0.2.0/24", "--observed", "ignore").stdout
+
+    assert said.endswith(": 192.0.2.0/24; observed address ignored\n")
 
 
 def test_no_command_makes_a_database_by_the_way(tmp_path: Path) -> None:

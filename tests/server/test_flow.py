@@ -54,7 +54,7 @@ class Wire:
         """A new connection: handshake, then the targets."""
         self.delivery.lost()
         self.returning.clear()
-        hello = codec.decode_handshake(_through(self.delivery.greet("192.0.2.1")))
+        hello = self.delivery.greet("192.0.2.1")
         self.agent_no = self.services.enrolment.greet(hello, "192.0.2.1").agent_no
         self.epoch = hello.epoch or ""
         upto = self.services.ingest.upto(self.agent_no, self.epoch)

@@ -136,8 +136,12 @@ class Server:
         return json.loads(self.cli(*words, "--output", "json").stdout)
 
     def passphrase(self, label: str = "test", *more: str) -> str:
-        """The clear text of a new passphrase for plain (legacy) enrolment."""
-        return self.admin("passphrases", "create", "--label", label, "--legacy", *more).strip()
+        """The clear text of a new passphrase."""
+        return self.admin("passphrases", "create", "--label", label, *more).strip()
+
+    def legacy_passphrase(self, label: str = "test", *more: str) -> str:
+        """The same for clients that send it as it is."""
+        return self.passphrase(label, "--legacy", *more)
 
     def visitor(self) -> Session:
         """Somebody who has not signed in."""
@@ -224,7 +228,7 @@ def write_agent(
     secret.write_text(passphrase + "\n")
     agent.config.write_text(
         f'[server]\nurl = "{url}"\nca_file = "{agent.server.ca_file}"\npassphrase_file = "{secret}"\n'
-        f'[agent]\nhostname = "{agent.hostname}"\nip_address = "{ip_address}"\n'
+        f'[agent]\nhostname = "{agent.hostname}"\nip_address = "{ip_address}"\nstate_dir = "{home / "state"}"\n'
         f'[probe]\ntimeout_ms = {timeout_ms}\nwindow_ms = 200\nallow_loopback = true\n[metrics]\nlisten = ""\n{extra}'
     )
 

@@ -34,6 +34,36 @@ def test_a_step_that_does_not_fit_is_409(site: Site) -> None:
     assert refused["message"] == "probe-1 is pending; only an agent on hold can be released"
 
 
+def test_approving_what_has_changed_is_409(site: Site) -> None:
+    """Key and revision that somebody looked at go along with the click; if they are others by now, nothing happens."""
+    admin = site.visitor("admin")
+    uid = site.pending_agent("probe-1")
+    seen = admin.api("GET", f"/api/v1/agents/{uid}")
+    path = f"/api/v1/agents/{uid}/approve"
+    revision = admin.api("POST", path, {"expected_revision": seen["revision"] + 1}, 409)
+    key = admin.api("POST", path, {"expected_key_fpr": "another"}, 409)
+    still = admin.api("GET", f"/api/v1/agents/{uid}")["state"]
+    done = admin.api("POST", path, {"expected_revision": seen["revision"]})
+
+    assert "has changed since you looked" in revision["message"]
+    assert "shows another key by now" in key["message"]
+    assert (still, done["state"]) == ("pending", "approved")
+
+
+def test_a_release_for_good_keeps_the_address(site: Site) -> None:
+    """`always` adds the address to the agent's own; without it, it may pass once."""
+    admin, secret = site.visitor("admin"), site.passphrase()
+    uid = site.pending_agent("probe-1", passphrase=secret)
+    admin.api("POST", f"/api/v1/agents/{uid}/approve", {})
+    allowed = []
+    for address, always in (("192.0.2.18", False), ("192.0.2.19", True)):
+        site.pending_agent("probe-1", address, secret)
+        assert admin.api("GET", f"/api/v1/agents/{uid}")["hold_reason"] == "ip_changed"
+        allowed.append(admin.api("POST", f"/api/v1/agents/{uid}/release", {"always": always})["allowed"])
+
+    assert allowed == [["192.0.2.17"], ["192.0.2.17", "192.0.2.19"]]
+
+
 def test_putting_the_same_list_again_changes_nothing(site: Site) -> None:
     """PUT is idempotent: no new revision, so no agent is bothered."""
     operator = site.visitor("operator")

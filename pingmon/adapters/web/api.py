@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Blueprint, jsonify
+from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from pingmon.services.errors import NotFound
+from pingmon.services.approval import Expected
+from pingmon.services.errors import Invalid, NotFound
 from pingmon.services.probes import check_probe
 from pingmon.services.refusals import FEW
 from pingmon.services.views import AgentView, seconds
@@ -29,6 +30,11 @@ DETAILS: Final = (
     "passphrase_label",
     "decided_by",
     "not_in_mesh",
+    "key_fpr",
+    "fingerprint",
+    "allowed",
+    "observed",
+    "duplicate_identity",
 )
 TARGET: Final[dict[str, type]] = {"name": str, "address": str}
 NO_AGENT: Final = "there is no agent {!r}; the list of agents shows ids and hostnames"
@@ -73,8 +79,10 @@ def show_agent(ref: str) -> ResponseReturnValue:
 
 @blueprint.post("/api/v1/agents/<ref>/approve")
 def approve_agent(ref: str) -> ResponseReturnValue:
-    """Let it measure."""
-    return jsonify(_seen_by_me(services().registry.approve(ref, current_email())))
+    """Let it measure; 409 where key or revision are no longer those that somebody looked at."""
+    sent = body({}, {"expected_key_fpr": str, "expected_revision": int}) if request.content_length else {}
+    expected = Expected(sent.get("expected_key_fpr"), sent.get("expected_revision"))
+    return jsonify(_seen_by_me(services().registry.approve(ref, current_email(), expected)))
 
 
 @blueprint.post("/api/v1/agents/<ref>/reject")
@@ -91,8 +99,9 @@ def hold_agent(ref: str) -> ResponseReturnValue:
 
 @blueprint.post("/api/v1/agents/<ref>/release")
 def release_agent(ref: str) -> ResponseReturnValue:
-    """End a hold."""
-    return jsonify(_seen_by_me(services().registry.release(ref, current_email())))
+    """End a hold; `always`: its address now is one of its own from now on."""
+    sent = body({}, {"always": bool}) if request.content_length else {}
+    return jsonify(_seen_by_me(services().registry.release(ref, current_email(), always=sent.get("always", False))))
 
 
 @blueprint.delete("/api/v1/agents/<ref>")
@@ -164,10 +173,10 @@ def list_passphrases() -> ResponseReturnValue:
 @blueprint.post("/api/v1/passphrases")
 def create_passphrase() -> ResponseReturnValue:
     """A new one; its clear text is in this answer and nowhere else."""
-    sent = body({"label": str, "legacy": bool, "max_uses": int, "ttl_s": int})
-    view, clear = services().enrolment.create_passphrase(
-        sent["label"], legacy=sent["legacy"], max_uses=sent["max_uses"], ttl_s=sent["ttl_s"], actor=current_email()
-    )
+    sent = body({"label": str, "legacy": bool, "max_uses": int, "ttl_s": int}, {"networks": list, "legacy_s": int})
+    if not all(isinstance(entry, str) for entry in sent.get("networks", [])):
+        raise Invalid("networks must be a list of strings, such as 192.0.2.0/24")
+    view, clear = services().enrolment.create_passphrase(sent.pop("label"), actor=current_email(), **sent)
     return jsonify(passphrase=view.as_json(), clear=clear), 201
 
 

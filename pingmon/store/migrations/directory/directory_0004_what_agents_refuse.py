@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "directory_0004"
-down_revision = "directory_0002"
+down_revision = "directory_0003"
 branch_labels = None
 depends_on = None
 
