@@ -28,6 +28,7 @@ STRANGERS_PER_ADDRESS: Final = 200  # a whole office behind one address, each br
 # Databases, logs and pages need descriptors too, when connections have taken all they may.
 RESERVED_FILES: Final = 128
 MAX_UNSENT_BYTES: Final = 131_072
+LOG_EVERY_S: Final = 60.0
 
 
 log = logging.getLogger("pingmon.connections")
@@ -145,11 +146,14 @@ class Gate:
         self._blocked: dict[str, float] = {}
         self._lock = Lock()
         self.open = self.refused = self.evicted = 0
+        self._logged_at = -LOG_EVERY_S
 
     def enter(self, address: str, fileno: Callable[[], int]) -> Line | None:
         """A new connection from `address`: its line, or None where it is to be closed at once."""
         peer = network_of(address)
         line, eldest = Line(self, peer, fileno), None
+        if self.open >= self.most or len(self._strangers) >= self._most_strangers:
+            self._say_full()
         with self._lock:
             if not self._admits(peer):
                 self.refused += 1
@@ -164,6 +168,12 @@ class Gate:
         if eldest is not None:
             eldest.cut()
         return line
+
+    def _say_full(self) -> None:
+        if time.monotonic() - self._logged_at >= LOG_EVERY_S:
+            self._logged_at = time.monotonic()
+            log.error("%d connections are open, %d of them without a handshake: some are turned away. If they are "
+                      "agents, raise the limit of open files (LimitNOFILE=)", self.open, self.strangers)  # fmt: skip
 
     def _admits(self, peer: str) -> bool:
         if self.open >= self.most or time.monotonic() < self._blocked.get(peer, 0.0):

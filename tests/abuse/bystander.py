@@ -24,7 +24,7 @@ from .wire import Client, hello, sample
 if TYPE_CHECKING:
     from tests.support.processes import Server
 
-EVERY_S, SAMPLES = 0.25, 3
+EVERY_S, SAMPLES, AT_LEAST_S = 0.25, 3, 1.5  # some attacks are over sooner
 ROOT = Path(__file__).parents[2]
 
 
@@ -74,7 +74,9 @@ def bystander(server: Server, passphrase: str, hostname: str = "bystander") -> I
     seen = Seen()
     try:
         assert process.stdout.readline() == "ready\n", "the bystander could not report"
+        began = time.monotonic()
         yield seen
+        time.sleep(max(0.0, AT_LEAST_S - (time.monotonic() - began)))
         process.stdin.close()
         vars(seen).update(json.loads(process.stdout.readline() or "{}"))
         process.wait(10)
