@@ -4,7 +4,7 @@
 # chance; write docs/faults.md), TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab picture test check bench-probe bench-accuracy bench-ingest bench-history faults format frontend lock dist audit clean
+.PHONY: help run lab picture test test-guards check bench-probe bench-accuracy bench-ingest bench-history faults format frontend lock dist audit clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -34,6 +34,10 @@ test: ## everything: house rules, types, layers, then all tests (as root also sy
 	$(SETUP) python test system frontend peers
 	@sh .ci/check.sh
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/python -m pytest $(TESTS) --durations=15 $(if $(NO_SKIPS),--no-skips)
+
+test-guards: ## take each guard out of a copy of the tree: the test that names it must fail (GUARDS="3 7": only these)
+	$(SETUP) python test frontend
+	@exec $(BIN)/python -m tests.guards $(GUARDS)
 
 check: ## house rules, types, layers and unit tests, under a minute
 	$(SETUP) python test frontend

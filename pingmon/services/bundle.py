@@ -12,6 +12,7 @@ from pingmon.store.accounts import Accounts
 from pingmon.store.directory import Directory
 from pingmon.store.ledger import LedgerFile
 from pingmon.store.rounds import SqliteRounds, StoredRound
+from pingmon_agent.wire.seal import Identity
 
 from .aim import Rules
 from .book import Book
@@ -101,6 +102,18 @@ def remember(recent: Recent, clocks: Clocks) -> Callable[[StoredRound, tuple[int
     return add
 
 
+def _identity(path: Path, registry: Registry) -> Identity:
+    """The server's key; a new one for agents that know another is not made without a word."""
+    missing = not path.exists()
+    identity = server_identity(path)
+    if missing and registry.snapshot.by_key:
+        log.error(
+            "%s was missing and is a new identity: %d agents know another and turn away until the old file is back "
+            "or they get the new pin %s", path, len(registry.snapshot.by_key), identity.pin,
+        )  # fmt: skip
+    return identity
+
+
 def open_services(config: Config, clock: Clock | None = None) -> Services:
     """Open (and if need be make) the databases under `data_dir`.
 
@@ -121,7 +134,7 @@ def open_services(config: Config, clock: Clock | None = None) -> Services:
     health = Health(clock, lambda: directory.trouble)
     ledger = LedgerFile(config.data_dir / "samples.db")
     clocks = Clocks(clock, probing.interval_s, ledger.offsets())
-    gate = Gate(server_identity(config.data_dir / "identity.key"), Leaf(Path(config.tls.certificate)), clock)
+    gate = Gate(_identity(config.data_dir / "identity.key", registry), Leaf(Path(config.tls.certificate)), clock)
     grid = Grid(registry, recent, clock, limits, lambda: health.sentence, clocks.shown_ms)
     sinks = (remember(recent, clocks), grid.add)
     ingest = Ingest(rounds, registry, clock, sinks, Book(ledger, clock, clocks, probing.interval_s), clocks, health)

@@ -26,7 +26,7 @@ from .passphrases import PepperError
 Json = dict[str, Any]
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _INST = re.compile(r"[0-9a-f]{16}")
-_KEPT_LEAVES = 2  # the one before stays good: an agent may have seen it a moment before the change
+_KEPT_LEAVES = 4  # those before stay good: what is on file may not be what is served yet
 NO_CHALLENGE = "this answers no challenge of this connection, or too late; shake hands again from the first message on"
 
 
@@ -67,7 +67,7 @@ class Leaf:
         self._known: list[str] = []
 
     def is_ours(self, digest: str) -> bool:
-        """Whether an agent that saw this SHA-256 (base64url) saw our certificate, or the one before it."""
+        """Whether an agent that saw this SHA-256 (base64url) saw our certificate, or one of the last before it."""
         stat = self._path.stat()
         if (stat.st_mtime_ns, stat.st_ino) != self._stamp:
             self._stamp = (stat.st_mtime_ns, stat.st_ino)

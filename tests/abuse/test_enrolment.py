@@ -21,9 +21,10 @@ import pytest
 
 from pingmon.cli.pki import issue_leaf
 from pingmon.services.approval import Expected
-from pingmon.services.bundle import Services
+from pingmon.services.bundle import Services, open_services
 from pingmon.services.challenge import Visit
 from pingmon.services.errors import Conflict
+from pingmon.services.passphrases import PepperError
 from pingmon_agent.wire.contract import EVENT_DATA, EVENT_HANDSHAKE, ErrorCode, State, WireError
 from pingmon_agent.wire.framing import b64u
 from pingmon_agent.wire.keyfile import identity_file
@@ -609,6 +610,28 @@ def identity_of(agent: Agent) -> dict[str, str]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, env=clean_environment())
     said: dict[str, str] = json.loads(done.stdout)
     return said
+
+
+def test_a_lost_server_identity_is_said(services: Services, caplog: pytest.LogCaptureFixture) -> None:
+    """At the first start nothing; where agents know another one, how many turn away and what to do."""
+    assert "identity" not in caplog.text
+    enrolled(services, applicant(services), secret_of(services))
+    (services.config.data_dir / "identity.key").unlink()
+    again = open_services(services.config, services.clock)
+    try:
+        assert "is a new identity: 1 agents know another" in caplog.text
+        assert again.enrolment.pin in caplog.text
+        assert again.enrolment.pin != services.enrolment.pin
+    finally:
+        again.close()
+
+
+def test_a_damaged_server_identity_is_refused(services: Services) -> None:
+    """Never made anew by itself."""
+    file = services.config.data_dir / "identity.key"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(PepperError, match=r"identity.key is damaged: restore it from a backup, or remove it and give"):
+        open_services(services.config, services.clock)
 
 
 def test_the_leaf_before_a_change_is_still_ours(services: Services) -> None:

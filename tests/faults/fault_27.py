@@ -133,8 +133,7 @@ class Rings:
         self._run.journal.note(f"ring of {name}, {file.name}: {hit}, {len(spoilt)} blocks of it")
 
     def _begin_again(self, world: World) -> None:
-        secret = world.passphrase
-        made = [SimAgent(n, world.timeline, self._run.home, secret, self._ring(n)) for n in world.names]
+        made = [SimAgent(n, world.timeline, self._run.home, world.pin, self._ring(n)) for n in world.names]
         world.fleet = Fleet(made, world.timeline, self._run.journal)
 
     def _judge(self, verdict: Verdict, count: int) -> None:
@@ -193,6 +192,6 @@ FAULT = Fault(
         "tile-crc": "the server reads chunks whatever their checksums",
         **AFTER_ACK,
     },
-    short="identity keys do not exist yet; samples in raw rows of samples.db, those of the last hour or two, have no "
-    "checksum: what comes of a byte changed just there is a figure, not a failure (see below the table).",
+    short="identity keys are damaged in tests/abuse; samples in raw rows of samples.db, those of the last hour or two, "
+    "have no checksum: what comes of a byte changed just there is a figure, not a failure (see below the table).",
 )

@@ -230,7 +230,8 @@ def rotten_settings(run: Run, found: Findings) -> None:
     make_pki(home)
     write_server(server, interval_s=5, mesh=True, extra=EXTRA)
     agent = Agent(server, home / "agent", "probe-1")
-    write_agent(agent, url=f"wss://127.0.0.1:{server.port}", ip_address="192.0.2.1", passphrase="x" * 24)
+    secret = f"pm1-{8 * '0'}-{26 * '0'}-{32 * '0'}"
+    write_agent(agent, url=f"wss://127.0.0.1:{server.port}", ip_address="192.0.2.1", passphrase=secret)
     checks = {server.config: run_pingmon, agent.config: run_agent}
     whole = {file: file.read_bytes() for file in checks}
     for number in range(2 * run.scale(100, 20)):
