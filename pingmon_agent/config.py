@@ -231,10 +231,8 @@ def _check_type(where: str, kind: str, value: object) -> None:
 def _check_server(server: Server) -> None:
     for key in ("url", "ca_file"):
         _require(bool(getattr(server, key)), f"server.{key} is missing; set it in section [server]")
-    pinned = not server.identity or PIN.fullmatch(server.identity) is not None
-    _require(
-        pinned, f"server.identity is {server.identity!r}; it must be the 32 characters that the server calls its pin"
-    )
+    pin = server.identity
+    _require(not pin or PIN.fullmatch(pin) is not None, f"server.identity is {pin!r}; a pin has 32 characters a-z, 0-9")
     scheme = server.url.partition("://")[0]
     _require(
         scheme == "wss",
