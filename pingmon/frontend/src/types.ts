@@ -11,7 +11,16 @@ export interface AgentRow {
   version?: string;
   legacy: boolean;
   mesh: boolean;
+  passphrase_id?: string | null;
   passphrase_label?: string;
+  /** SHA-256 of its public key, whole and as people compare it; null for legacy agents */
+  key_fpr?: string | null;
+  fingerprint?: string | null;
+  /** from where it may come */
+  allowed?: string[];
+  /** rises with each change, so that nobody decides about something else than what was looked at */
+  revision: number;
+  legacy_until: number | null;
   first_seen: number;
   last_seen: number;
   decided_at: number | null;
@@ -19,6 +28,14 @@ export interface AgentRow {
   connected: boolean;
   /** the agent's clock minus the server's; null for agents that do not say */
   clock_offset_s: number | null;
+}
+
+/** What an admin looks at before deciding (GET /api/v1/agents/ID/evidence). */
+export interface Evidence extends AgentRow {
+  same_name: AgentRow[];
+  /** deleted agents that had this key */
+  same_key: { id: string; hostname: string; deleted_at: number }[];
+  adds: { series: number; pings_per_s: number };
 }
 
 export interface TargetRow {
@@ -38,6 +55,8 @@ export interface PassphraseRow {
   created_at: number;
   expires_at: number;
   revoked_at: number | null;
+  networks: string[];
+  legacy_until: number | null;
   state: string;
 }
 
