@@ -98,6 +98,7 @@ class AgentView:
             "version": self.version,
             "legacy": self.legacy,
             "mesh": self.mesh,
+            "passphrase_id": self.passphrase_id,
             "passphrase_label": self.passphrase_label,
             "passphrase_revoked": self.revoked,
             "first_seen": seconds(self.first_seen_ms),

@@ -39,9 +39,9 @@ def opened(tmp_path: Path) -> Open:
 
 def register(services: Services, count: int, ip: str = "10.0.0.{}", observed: str | None = None) -> list[str]:
     """Ids of agents that wait for approval."""
-    secret = passphrase(services, max_uses=1000)
     known, made = len(services.registry.agents()), []
     for number in range(known + 1, known + count + 1):
+        secret = passphrase(services)
         claimed = ip.format(number)
         no = services.enrolment.greet(hello(secret, f"probe-{number}", claimed), observed or claimed).agent_no
         made.append(services.registry.snapshot.agents[no].id)

@@ -183,6 +183,13 @@ class Agent:
         assert self.child is not None
         return self.child.stop()
 
+    def identity(self) -> dict[str, str]:
+        """What `pingmon-agent identity` tells of its key."""
+        argv = [sys.executable, "-m", "pingmon_agent", "identity", "--json", "--config", str(self.config)]
+        told = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, env=clean_environment())
+        found: dict[str, str] = json.loads(told.stdout)
+        return found
+
     def approve(self) -> None:
         """Wait until the server has it pending, then approve it."""
         wait_for(lambda: self._alive() and self.server.agent_state(self.hostname), f"{self.hostname} to register")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,8 +14,10 @@ from werkzeug.test import TestResponse
 
 from pingmon.adapters.web.credentials import hash_password
 from pingmon.app import Application, create_app
-from pingmon.config import Config, ServerSection
+from pingmon.config import Config, ServerSection, TlsSection
 from pingmon_agent.wire.contract import Handshake
+from tests.abuse.conftest import LEAF, enrolled
+from tests.support.applicant import Applicant
 
 BASE = "https://127.0.0.1:8443"
 PASSWORD = "correct horse battery 7"
@@ -125,11 +128,26 @@ class Site:
         greeting = services.enrolment.greet(hello, address)
         return services.registry.snapshot.agents[greeting.agent_no].id
 
+    def keyed_agent(self, hostname: str, address: str = "192.0.2.17", **who: Any) -> str:
+        """The id of an agent that showed its key, and waits."""
+        services = self.application.services
+        _, clear = services.enrolment.create_passphrase(
+            f"for {hostname}", legacy=False, max_uses=1, ttl_s=3600, actor="test"
+        )
+        applicant = Applicant(hostname, services.enrolment.pin, LEAF, address, **who)
+        number = enrolled(services, applicant, clear, address)
+        return services.registry.snapshot.agents[number].id
+
 
 def open_site(directory: Path, settings: Mapping[str, Any] | None = None) -> Site:
     """A site with an empty directory but for the three users."""
     clock = MovableClock()
-    config = Config(server=ServerSection(data_dir=str(directory), **(settings or {})))
+    directory.mkdir(parents=True, exist_ok=True)
+    certificate = directory / "server.pem"
+    certificate.write_text(ssl.DER_cert_to_PEM_cert(LEAF))
+    config = Config(
+        server=ServerSection(data_dir=str(directory), **(settings or {})), tls=TlsSection(certificate=str(certificate))
+    )
     site = Site(create_app(config, clock), clock)
     for role in ROLES:
         site.add_user(f"{role}@example.net", (role,))

@@ -28,6 +28,9 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "api.show_agent": ("GET", "/api/v1/agents/{approved}", EVERYBODY),
     "measured.agent_completeness": ("GET", "/api/v1/agents/{approved}/completeness", EVERYBODY),
     "measured.pair_completeness": ("GET", "/api/v1/completeness/{approved}/{target}", EVERYBODY),
+    "api.evidence_of_agent": ("GET", f"{A}/evidence", ADMIN),
+    "api.change_agent": ("PATCH", "/api/v1/agents/{approved}", ADMIN),
+    "api.rekey_agent": ("POST", "/api/v1/agents/{keyed}/rekey", ADMIN),
     "api.approve_agent": ("POST", f"{A}/approve", ADMIN),
     "api.reject_agent": ("POST", f"{A}/reject", ADMIN),
     "api.hold_agent": ("POST", "/api/v1/agents/{approved}/hold", ADMIN),
@@ -40,9 +43,11 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "api.remove_target": ("DELETE", "/api/v1/targets/{target}", EDITORS),
     "api.list_passphrases": ("GET", "/api/v1/passphrases", ADMIN),
     "api.create_passphrase": ("POST", "/api/v1/passphrases", ADMIN),
+    "api.reject_pending": ("POST", "/api/v1/passphrases/{passphrase}/reject-pending", ADMIN),
     "api.revoke_passphrase": ("DELETE", "/api/v1/passphrases/{passphrase}", ADMIN),
 }
 BODIES: dict[str, object] = {
+    "api.change_agent": {"allowed": ["192.0.2.0/24"]},
     "api.put_targets": {"targets": [{"name": "one", "address": "192.0.2.1"}]},
     "api.add_target": {"name": "two", "address": "192.0.2.2"},
     "api.change_target": {"name": "renamed"},
@@ -59,9 +64,17 @@ def _fill(site: Site) -> dict[str, str]:
     for ref in ("approved", "held"):
         registry.approve(names[ref], "test")
     registry.hold(names["held"], "test")
+    names["keyed"] = site.keyed_agent("moved")
+    registry.approve(names["keyed"], "test")
+    names["rekeyed"] = site.keyed_agent("moved")
     names["target"] = str(registry.add_target("somewhere", "192.0.2.9", "test").id)
     names["passphrase"] = site.application.services.enrolment.passphrases()[0].id
     return names
+
+
+def _body(endpoint: str, names: dict[str, str]) -> object:
+    body = BODIES.get(endpoint)
+    return {"with": names["rekeyed"]} if endpoint == "api.rekey_agent" else body
 
 
 def test_every_route_of_the_web_has_a_line_in_both_tables(site: Site) -> None:
@@ -87,7 +100,7 @@ def test_each_role_gets_exactly_what_the_table_says(site: Site, endpoint: str) -
     for role in sorted(ROLES, key=lambda r: r in allowed):
         if role in allowed and role != allowed[0]:
             continue
-        answer = visitors[role].request(method, path.format(**names), json=BODIES.get(endpoint))
+        answer = visitors[role].request(method, path.format(**names), json=_body(endpoint, names))
         if role in allowed:
             assert answer.status_code in (200, 201, 204), (role, answer.text)
         else:
@@ -100,7 +113,7 @@ def test_without_sign_in_nothing_but_the_login_page_is_open(site: Site, endpoint
     """The API says 401, a page leads to the login page."""
     method, path, _ = TABLE[endpoint]
     names = _fill(site)
-    answer = site.visitor().request(method, path.format(**names), json=BODIES.get(endpoint))
+    answer = site.visitor().request(method, path.format(**names), json=_body(endpoint, names))
 
     if endpoint.startswith("web."):
         assert (answer.status_code, answer.headers["Location"].split("?")[0]) == (302, "/login")
@@ -123,9 +136,12 @@ def test_a_viewer_does_not_learn_where_agents_are_nor_who_waits(site: Site) -> N
     seen = site.visitor("viewer").api("GET", "/api/v1/agents")["agents"]
     full = site.visitor("operator").api("GET", "/api/v1/agents")["agents"]
 
-    assert {a["hostname"] for a in seen} == {"working", "stopped"}
-    assert {a["hostname"] for a in full} == {"working", "stopped", "waiting"}
-    assert not {"ip_address", "observed_ip", "previous_ip", "version", "passphrase_label"} & seen[0].keys()
+    assert {a["hostname"] for a in seen} == {"working", "stopped", "moved"}
+    assert {a["hostname"] for a in full} == {"working", "stopped", "waiting", "moved"}
+    assert (
+        not {"ip_address", "observed_ip", "previous_ip", "version", "passphrase_label", "passphrase_id", "key_fpr"}
+        & seen[0].keys()
+    )
     assert full[0]["ip_address"] == "192.0.2.17"
     assert site.visitor("viewer").get(f"/api/v1/agents/{names['agent']}").status_code == 404
 

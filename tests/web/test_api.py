@@ -176,3 +176,59 @@ def test_the_account_of_an_agent_and_of_a_pair(site: Site) -> None:
     assert refused["message"].startswith("`from` is no time: 'yesterday'")
     hidden = site.pending_agent("probe-2")
     site.visitor("viewer").api("GET", f"/api/v1/agents/{hidden}/completeness", status=404)
+
+
+def test_the_evidence_before_an_approval(site: Site) -> None:
+    """Who else has this name, what approving adds, and the key that people compare."""
+    registry = site.application.services.registry
+    registry.put_targets([("a", "192.0.2.10"), ("b", "192.0.2.11")], "test")
+    registry.approve(site.keyed_agent("probe-1"), "test")
+    waiting = site.keyed_agent("probe-1", "192.0.2.18")
+    told = site.visitor("admin").api("GET", f"/api/v1/agents/{waiting}/evidence")
+
+    assert [(a["hostname"], a["state"]) for a in told["same_name"]] == [("probe-1", "approved")]
+    assert told["fingerprint"].replace(" ", "") == told["key_fpr"][:16]
+    assert (told["ip_address"], told["same_key"]) == ("192.0.2.18", [])
+    assert told["adds"] == {"series": 4, "pings_per_s": 0.8}  # a, b, the other one, and the other one's ping of it
+
+
+def test_rekeying_keeps_the_agent_and_asks_for_the_key_that_was_seen(site: Site) -> None:
+    """A host that was set up anew goes on under its old id; another key than the one looked at is refused."""
+    admin, registry = site.visitor("admin"), site.application.services.registry
+    old = site.keyed_agent("probe-1")
+    registry.approve(old, "test")
+    new = site.keyed_agent("probe-1")
+    seen = registry.agent(new).key_fpr
+    refused = admin.api("POST", f"/api/v1/agents/{old}/rekey", {"with": new, "expected_key_fpr": "x"}, 409)
+    done = admin.api("POST", f"/api/v1/agents/{old}/rekey", {"with": new, "expected_key_fpr": seen})
+
+    assert "shows another key by now" in refused["message"]
+    assert (done["id"], done["key_fpr"], done["state"]) == (old, seen, "approved")
+    assert [a["id"] for a in admin.api("GET", "/api/v1/agents")["agents"]] == [old]
+
+
+def test_the_addresses_of_an_agent_are_set_and_checked(site: Site) -> None:
+    """Networks are taken as they are written; nonsense gets a sentence and changes nothing."""
+    admin = site.visitor("admin")
+    uid = site.keyed_agent("probe-1")
+    done = admin.api("PATCH", f"/api/v1/agents/{uid}", {"allowed": ["192.0.2.0/24"], "observed": "ignore"})
+    for wrong in ({"allowed": ["nowhere"]}, {"allowed": [7]}, {"observed": "sometimes"}):
+        admin.api("PATCH", f"/api/v1/agents/{uid}", wrong, 422)
+
+    assert (done["allowed"], done["observed"]) == (["192.0.2.0/24"], "ignore")
+    assert admin.api("GET", f"/api/v1/agents/{uid}")["allowed"] == ["192.0.2.0/24"]
+
+
+def test_all_who_came_with_a_passphrase_are_sent_away(site: Site) -> None:
+    """Those who wait, nobody else."""
+    admin, services = site.visitor("admin"), site.application.services
+    clear = site.passphrase("leaked")
+    waiting, working = (site.pending_agent(name, passphrase=clear) for name in ("stranger", "ours"))
+    services.registry.approve(working, "test")
+    other = site.keyed_agent("other")
+    leaked = next(p.id for p in services.enrolment.passphrases() if p.label == "leaked")
+    gone = admin.api("POST", f"/api/v1/passphrases/{leaked}/reject-pending", {})["agents"]
+
+    states = {a["id"]: a["state"] for a in admin.api("GET", "/api/v1/agents")["agents"]}
+    assert [a["id"] for a in gone] == [waiting]
+    assert states == {waiting: "blacklisted", working: "approved", other: "pending"}

@@ -5,6 +5,7 @@ Screenshots go to build/screenshots/.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -40,18 +41,24 @@ def test_a_passphrase_is_made_shown_once_and_lets_an_agent_in(browser: Chromium,
     browser.click("Make passphrase")
     clear = browser.find("#clear-passphrase").text
     snippet = browser.find("#agent-toml").text
+    variable = browser.js("return document.querySelector('#ansible-variable').textContent")
     browser.shot("passphrase-once")
-    browser.click("I have stored it")
-    wait_for(lambda: browser.seen("tr[data-passphrase='site Warsaw']"), "the new passphrase in the list")
-    assert f'url = "wss://127.0.0.1:{stage.server.port}"' in snippet
-    assert clear not in browser.driver.page_source
-    with running_agent(stage.server, tmp_path / "agent", "probe-waw-1", passphrase=clear):
+    with running_agent(stage.server, tmp_path / "agent", "probe-waw-1", passphrase=clear) as agent:
+        wait_for(lambda: "probe-waw-1 came with it" in browser.text("#arrived"), "its arrival to be told")
+        browser.click("I have stored it")
+        wait_for(lambda: browser.seen("tr[data-passphrase='site Warsaw']"), "the new passphrase in the list")
+        assert f'url = "wss://127.0.0.1:{stage.server.port}"' in snippet
+        assert variable == f'pingmon_agent_passphrase: "{clear}"'
+        assert clear not in browser.driver.page_source
         browser.go("/agents")
         browser.find("article[data-agent='probe-waw-1']")
         browser.shot("agents")
         browser.prefer("dark")
         browser.shot("agents-dark")
-        browser.click("Approve", "article[data-agent='probe-waw-1']")
+        browser.click("Approve …", "article[data-agent='probe-waw-1']")
+        assert browser.find("dialog .fingerprint").text == agent.identity()["fingerprint"]
+        browser.shot("approve-dark")
+        browser.click("The keys agree: approve", "dialog")
         wait_for(lambda: browser.seen("tr[data-agent='probe-waw-1'] .state-approved"), "the agent to be approved")
         open_grid(browser)
         wait_for(lambda: "7 agents" in browser.text("#summary"), "the new row", deadline_s=10)
@@ -88,6 +95,54 @@ def test_hold_and_release(browser: Chromium) -> None:
     wait_for(lambda: browser.seen(f"{row} .state-hold"), "the hold")
     browser.click("Release", row)
     wait_for(lambda: browser.seen(f"{row} .state-approved"), "the release")
+
+
+def test_a_key_that_changed_under_the_click_is_shown_not_approved(
+    browser: Chromium, stage: Stage, tmp_path: Path
+) -> None:
+    """Somebody else decides about the same agent meanwhile: the dialog says so, shows what is, and nothing happens."""
+    with running_agent(stage.server, tmp_path / "agent", "probe-ber-1") as agent:
+        wait_for(lambda: stage.server.agent_state("probe-ber-1") == "pending", "the agent to wait")
+        browser.go("/agents")
+        browser.click("Approve …", "article[data-agent='probe-ber-1']")
+        browser.find("dialog .fingerprint-box")
+        stage.server.admin("agents", "allow", "probe-ber-1", "192.0.2.0/24")
+        browser.click("The keys agree: approve", "dialog")
+        assert "has changed since you looked" in browser.find("dialog [role=alert]").text
+        browser.shot("approve-changed")
+        assert stage.server.agent_state("probe-ber-1") == "pending"
+        browser.click("Cancel", "dialog")
+        agent.stop()
+    assert browser.complaints("409") == []
+
+
+def test_several_are_approved_and_rejected_at_once(browser: Chromium, stage: Stage, tmp_path: Path) -> None:
+    """Ticks outlive the list's own renewal; each key is shown before; an agent set up anew gets its old place."""
+    names = ("probe-rom-1", "probe-rom-2", "probe-rom-3")
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(running_agent(stage.server, tmp_path / name, name))
+        wait_for(lambda: all(stage.server.agent_state(name) == "pending" for name in names), "all three to wait")
+        browser.go("/agents")
+        for name in names[:2]:
+            browser.find(f"article[data-agent='{name}'] input").click()
+        browser.click("Approve 2")
+        assert all(name in browser.find("dialog .detail").text for name in names[:2])
+        browser.shot("approve-several")
+        browser.click("The keys agree: approve", "dialog")
+        for name in names[:2]:
+            wait_for(lambda name=name: browser.seen(f"tr[data-agent='{name}'] .state-approved"), name)  # type: ignore[misc]
+        stack.enter_context(running_agent(stage.server, tmp_path / "anew", names[0]))
+        wait_for(lambda: browser.seen(f"article[data-agent='{names[0]}']"), "the same host with a new key")
+        browser.click("Approve …", f"article[data-agent='{names[0]}']")
+        browser.shot("approve-same-name")
+        browser.click("It is the same host: give it this key", "dialog")
+        wait_for(lambda: not browser.seen(f"article[data-agent='{names[0]}']"), "the new key to be taken")
+        browser.click("Reject", f"article[data-agent='{names[2]}']")
+        browser.click("Reject", "dialog")
+        wait_for(lambda: stage.server.agent_state(names[2]) == "blacklisted", "the third to be sent away")
+        stage.server.admin("agents", "delete", *names)
+    assert browser.complaints() == []
 
 
 def test_targets_are_added_edited_pasted_and_removed(browser: Chromium) -> None:

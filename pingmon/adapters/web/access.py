@@ -33,6 +33,9 @@ PERMISSIONS: Final[dict[str, Role | None]] = {
     "measured.pair_completeness": Role.VIEWER,
     "api.list_agents": Role.VIEWER,
     "api.show_agent": Role.VIEWER,
+    "api.evidence_of_agent": Role.ADMIN,
+    "api.change_agent": Role.ADMIN,
+    "api.rekey_agent": Role.ADMIN,
     "api.approve_agent": Role.ADMIN,
     "api.reject_agent": Role.ADMIN,
     "api.hold_agent": Role.ADMIN,
@@ -45,6 +48,7 @@ PERMISSIONS: Final[dict[str, Role | None]] = {
     "api.remove_target": Role.OPERATOR,
     "api.list_passphrases": Role.ADMIN,
     "api.create_passphrase": Role.ADMIN,
+    "api.reject_pending": Role.ADMIN,
     "api.revoke_passphrase": Role.ADMIN,
 }
 OURS: Final = ("web.", "api.", "measured.", "security.")

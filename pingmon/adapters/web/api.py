@@ -28,6 +28,7 @@ DETAILS: Final = (
     "previous_ip",
     "version",
     "passphrase_label",
+    "passphrase_id",
     "decided_by",
     "not_in_mesh",
     "key_fpr",
@@ -75,6 +76,33 @@ def show_agent(ref: str) -> ResponseReturnValue:
     if not visible(view):
         raise NotFound(NO_AGENT.format(ref))
     return jsonify(_seen_by_me(view))
+
+
+@blueprint.get("/api/v1/agents/<ref>/evidence")
+def evidence_of_agent(ref: str) -> ResponseReturnValue:
+    """What an admin looks at before deciding: who else has this name or had this key, and what approving adds."""
+    return jsonify(services().registry.evidence(ref))
+
+
+@blueprint.patch("/api/v1/agents/<ref>")
+def change_agent(ref: str) -> ResponseReturnValue:
+    """From which addresses and networks it may come, and whether the address the server sees counts."""
+    sent = body({}, {"allowed": list, "observed": str})
+    if not all(isinstance(entry, str) for entry in sent.get("allowed", [])):
+        raise Invalid("allowed must be a list of strings, such as 192.0.2.7 or 192.0.2.0/24")
+    if sent.get("observed", "check") not in ("check", "ignore"):
+        raise Invalid("observed must be check or ignore")
+    ignored = sent["observed"] == "ignore" if "observed" in sent else None
+    return jsonify(_seen_by_me(services().registry.set_addresses(ref, current_email(), sent.get("allowed"), ignored)))
+
+
+@blueprint.post("/api/v1/agents/<ref>/rekey")
+def rekey_agent(ref: str) -> ResponseReturnValue:
+    """Give it the key of an agent that waits (`with`): id and history stay, the other one goes."""
+    sent = body({"with": str}, {"expected_key_fpr": str})
+    registry = services().registry
+    Expected(sent.get("expected_key_fpr")).check(registry.agent(sent["with"]).key_fpr, 0, sent["with"])
+    return jsonify(_seen_by_me(registry.rekey(ref, sent["with"], current_email())))
 
 
 @blueprint.post("/api/v1/agents/<ref>/approve")
@@ -178,6 +206,13 @@ def create_passphrase() -> ResponseReturnValue:
         raise Invalid("networks must be a list of strings, such as 192.0.2.0/24")
     view, clear = services().enrolment.create_passphrase(sent.pop("label"), actor=current_email(), **sent)
     return jsonify(passphrase=view.as_json(), clear=clear), 201
+
+
+@blueprint.post("/api/v1/passphrases/<passphrase_id>/reject-pending")
+def reject_pending(passphrase_id: str) -> ResponseReturnValue:
+    """Send away everybody who came with it and waits for approval."""
+    gone = services().registry.reject_pending(passphrase_id, current_email())
+    return jsonify(agents=[_seen_by_me(view) for view in gone])
 
 
 @blueprint.delete("/api/v1/passphrases/<passphrase_id>")

@@ -11,7 +11,16 @@ export interface AgentRow {
   version?: string;
   legacy: boolean;
   mesh: boolean;
+  passphrase_id?: string | null;
   passphrase_label?: string;
+  /** SHA-256 of its public key, whole and as people compare it; null for legacy agents */
+  key_fpr?: string | null;
+  fingerprint?: string | null;
+  /** from where it may come */
+  allowed?: string[];
+  /** rises with each change, so that nobody decides about something else than what was looked at */
+  revision: number;
+  legacy_until: number | null;
   first_seen: number;
   last_seen: number;
   decided_at: number | null;
@@ -33,6 +42,14 @@ export interface Refusal {
   reason: string;
 }
 
+/** What an admin looks at before deciding (GET /api/v1/agents/ID/evidence). */
+export interface Evidence extends AgentRow {
+  same_name: AgentRow[];
+  /** deleted agents that had this key */
+  same_key: { id: string; hostname: string; deleted_at: number }[];
+  adds: { series: number; pings_per_s: number };
+}
+
 export interface TargetRow {
   id: number;
   name: string;
@@ -50,6 +67,8 @@ export interface PassphraseRow {
   created_at: number;
   expires_at: number;
   revoked_at: number | null;
+  networks: string[];
+  legacy_until: number | null;
   state: string;
 }
 

@@ -16,6 +16,8 @@ export function report(error: unknown): void {
 export interface Question {
   title: string;
   text: string;
+  /** lines to look at, as they are */
+  detail?: string;
   action: string;
   danger?: boolean;
 }
@@ -26,8 +28,8 @@ export function confirm(question: Question): Promise<boolean> {
     const no = h("button", { class: "button", value: "no" }, "Cancel");
     const dialog = h(
       "dialog",
-      { class: "dialog", "aria-label": question.title },
-      h("form", { method: "dialog" }, h("h2", {}, question.title), h("p", {}, question.text), h("div", { class: "dialog-actions" }, no, yes)),
+      { class: question.detail ? "dialog wide" : "dialog", "aria-label": question.title },
+      h("form", { method: "dialog" }, h("h2", {}, question.title), h("p", {}, question.text), question.detail && h("pre", { class: "detail" }, question.detail), h("div", { class: "dialog-actions" }, no, yes)),
     );
     dialog.addEventListener("close", () => {
       dialog.remove();
