@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from pingmon.store import chunks
-from pingmon.store.packing import checksum
+from pingmon.store.packing import checksum, pack
 from pingmon.store.rounds import SqliteRounds, StoredRound
 
 from .feed import INTERVAL_MS, Feed
@@ -78,6 +78,9 @@ def _copy(db: sqlite3.Connection, source: int, number: int, revision: int) -> No
     for row in rows:
         encoded = chunks.Encoded(*row)
         heads = _heads_of(encoded, epoch_no)
+        frame = encoded.ends[:-4]
+        vouched = chunks._frame_crc(encoded[2:6], heads, encoded.bases, frame)
+        encoded = encoded._replace(ends=frame + pack(array("I", [vouched])))
         crc = checksum(heads, encoded.bases, encoded.ends, encoded.data)
         db.execute(
             f"INSERT INTO chunks (agent_no, revision, {names}) VALUES ({','.join('?' * 13)})",
