@@ -264,12 +264,11 @@ def _read_passphrase(server: Server, agent: Agent) -> str:
     where = f"server.passphrase_file {file}"
     _require(bool(file), f"{where}is missing; set it in section [server], or server.identity if approved beforehand")
     text = _readable("server.passphrase_file", file).strip()
-    current = not text.startswith("pml-")
-    _require(current, f"{where} is for legacy agents; make one for this agent with `pingmon passphrases create`")
     _require(
-        PASSPHRASE.fullmatch(text) is not None,
-        f"{where} must hold one line with the passphrase (pm1-...); create one on the server",
+        text[:4] != "pml-", f"{where} is for legacy agents; make one for this agent with `pingmon passphrases create`"
     )
+    form = PASSPHRASE.fullmatch(text) is not None
+    _require(form, f"{where} must hold one line with the passphrase (pm1-...); create one on the server")
     same = server.identity in ("", text[-32:])
     _require(same, f"{where} is for another server than server.identity {server.identity!r}; copy both from one server")
     return text
