@@ -14,6 +14,7 @@ from pingmon_agent import pairs
 from pingmon_agent.metrics import AGENT_METRICS
 from pingmon_agent.session import TABLE
 from pingmon_agent.wire import contract
+from tests.abuse import table as abuse
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -102,3 +103,11 @@ def test_architecture_names_every_module() -> None:
     ]
 
     assert [str(path) for path in modules if f"`{path.name}`" not in text] == []
+
+
+def test_every_abuse_case_has_a_test_and_a_row() -> None:
+    """docs/security.md names the tests that hold each case; `python -m tests.abuse.table` writes it."""
+    text = doc("security.md")
+
+    assert abuse.page(text) == text
+    assert sorted(set(abuse.CASES) - set(abuse.tests())) == []
