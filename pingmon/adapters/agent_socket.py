@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import socketio
 
 from pingmon.services.bundle import Services
-from pingmon.services.challenge import Visit
 from pingmon.services.enrolment import DUPLICATE, Greeting
-from pingmon.services.limits import Talk
 from pingmon_agent.wire import codec
 from pingmon_agent.wire.contract import (
     EVENT_DATA,
     EVENT_HANDSHAKE,
-    EVENT_TARGETS,
     NAMESPACE,
     ErrorCode,
     State,
@@ -31,6 +26,7 @@ from pingmon_agent.wire.contract import (
 )
 from pingmon_agent.wire.legacy import decode_legacy
 
+from .agent_session import Session, TargetPush, name_of
 from .bouncer import Bouncer
 from .lines import REFUSED, Lines
 from .packet import MALFORMED
@@ -42,30 +38,7 @@ RETRY_S = 30
 AT_ONCE = (ErrorCode.TARGET, ErrorCode.BATCH, ErrorCode.SEQ_GAP)
 # The acknowledgement of a handshake leaves first, then the targets it announces.
 ACK_FIRST_S = 0.02
-TARGETS_AGAIN_S, TARGETS_AGAIN_MAX_S = 1.0, 60.0
 ALIVE_S, ALIVE_STEP_S = 5.0, 0.05  # how long an agent may take to show that it lives when its key comes again
-
-
-@dataclass
-class Session:
-    """One connection; `agent_no` is set by a handshake that was not refused."""
-
-    sid: str
-    observed_ip: str
-    talk: Talk
-    agent_no: int | None = None
-    epoch: str | None = None
-    legacy: bool = False
-    inst: str = ""
-    held: str = ""
-    told_state: str = ""
-    told_revision: int = -1
-    refused_sets: int = 0
-    failed: bool = False
-    visit: Visit = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.visit = Visit(self.observed_ip)
 
 
 class AgentSocket:
@@ -75,6 +48,7 @@ class AgentSocket:
         self._server, self._services, self._lines, self._bouncer = server, services, lines, bouncer
         self._sessions: dict[str, Session] = {}
         self._by_agent: dict[int, str] = {}
+        self._targets = TargetPush(server, services, bouncer)
         self.faults = 0
         for event, handler in (
             ("connect", self._connect),
@@ -100,6 +74,7 @@ class AgentSocket:
         session = self._sessions.pop(sid, None)
         self._lines.unsettle(sid, NAMESPACE)
         if session is not None:
+            session.gone = True
             self._leave(session)
             if session.agent_no is None and not session.failed:
                 self._bouncer.failed(session.observed_ip)
@@ -214,7 +189,7 @@ class AgentSocket:
 
     def _after_handshake(self, session: Session) -> None:
         self._server.sleep(ACK_FIRST_S)
-        self._tell_targets(session)
+        self._targets.tell(session)
         if session.told_state == State.BLACKLISTED:
             self._lines.hang_up(session.sid, NAMESPACE, "blacklisted")
 
@@ -277,7 +252,7 @@ class AgentSocket:
         if answer["state"] != before:
             log.info("state changed agent=%s state=%s", self._name(session.agent_no), answer["state"])
             self._server.emit(EVENT_HANDSHAKE, answer, to=session.sid, namespace=NAMESPACE)
-        self._tell_targets(session)
+        self._targets.tell(session)
         if answer["state"] in (State.BLACKLISTED, State.ERROR):
             self._lines.hang_up(session.sid, NAMESPACE, answer["state"])
 
@@ -290,59 +265,8 @@ class AgentSocket:
             self._lines.trust(session.sid, NAMESPACE)
         return answer
 
-    def _tell_targets(self, session: Session) -> None:
-        snapshot = self._services.registry.snapshot
-        view, current = snapshot.agents.get(session.agent_no or 0), snapshot.sets.get(session.agent_no or 0)
-        if view is None or view.state is not State.APPROVED or current is None:
-            return
-        if current.revision == session.told_revision:
-            return
-        session.told_revision = current.revision
-        if session.legacy:
-            samples_per_s = len(current.target_ids) / self._services.registry.interval_s
-            session.talk = self._bouncer.allow(session.talk, samples_per_s)
-        message = self._services.registry.message_for(view.no)
-        log.info("targets pushed agent=%s revision=%d count=%d", view.hostname, message.revision, len(message.targets))
-        if session.legacy:
-            payload: Json = {"targets": [target.address for target in message.targets]}
-            self._server.emit(EVENT_TARGETS, payload, to=session.sid, namespace=NAMESPACE)
-            return
-        payload = self._services.enrolment.gate.sign_targets(session.visit.th1, codec.encode_targets(message))
-        answered = partial(self._targets_answered, session, current.revision)
-        self._server.emit(EVENT_TARGETS, payload, to=session.sid, namespace=NAMESPACE, callback=answered)
-
-    def _targets_answered(self, session: Session, revision: int, *answer: object) -> None:
-        """A refused set goes out again: an agent may see it before the approval that was sent ahead of it."""
-        said = answer[0] if answer and isinstance(answer[0], dict) else {}
-        if said.get("ok") is True:
-            session.refused_sets = 0
-            self._note_refusals(session, said)
-        elif session.told_revision == revision:
-            session.told_revision = -1
-            session.refused_sets += 1
-            code, why = str(said.get("code"))[:40], str(said.get("message"))[:200]
-            log.warning("targets refused agent=%s code=%r: %r", self._name(session.agent_no), code, why)
-            self._server.start_background_task(self._tell_targets_again, session)
-
-    def _note_refusals(self, session: Session, said: Json) -> None:
-        name, agent_no, refusals = self._name(session.agent_no), session.agent_no or 0, self._services.refusals
-        try:
-            refusals.acknowledged(agent_no, said)
-        except WireError as error:
-            self._services.ingest.reject(error.code)
-            log.warning("acknowledgement of targets is malformed agent=%s: %s", name, error.message)
-        else:
-            if said.get("refused"):
-                log.warning("agent refuses targets agent=%s count=%d", name, refusals.count(agent_no))
-
-    def _tell_targets_again(self, session: Session) -> None:
-        self._server.sleep(min(TARGETS_AGAIN_MAX_S, TARGETS_AGAIN_S * 2 ** min(session.refused_sets - 1, 6)))
-        if session.sid in self._sessions:
-            self._tell_targets(session)
-
     def _name(self, agent_no: int | None) -> str:
-        view = self._services.registry.snapshot.agents.get(agent_no or 0)
-        return view.hostname if view else "unknown"
+        return name_of(self._services, agent_no)
 
 
 def _refusal(error: WireError, handler: Callable[..., Json]) -> Json:
