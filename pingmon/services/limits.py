@@ -1,4 +1,4 @@
-"""How much one peer may ask of the server before it is known, and how much an agent may say (docs/decisions.md, "Transport").
+"""How much a peer may ask before it is known, and how much an agent may say (docs/decisions.md, "Transport").
 
 Pure numbers over a clock that is handed in. Must not know: sockets, HTTP, what messages mean.
 """

@@ -241,7 +241,7 @@ def test_case_27_the_same_agent_again(server: Server, call: Call) -> None:
     secret, identity = server.passphrase("case 27", "--uses", "3"), Identity(bytes([27]) * 32)
     answers = []
     for _ in range(10):  # one connection may not say that much
-        caller = call("case-27", identity=identity)
+        caller = call("case-27", identity=identity, inst="27" * 8)
         answers += [caller.enrol(secret) for _ in range(5)]
 
     assert {a["registration_id"] for a in answers} == {agent_of(server, "case-27")["id"]}
@@ -502,7 +502,7 @@ def test_case_40_a_flood_of_fresh_keys(server: Server, call: Call) -> None:
     approved(server, bystander)
     secret, answers = server.passphrase("flood", "--uses", "1000"), []
     for number in range(30):
-        answers.append(call(f"case-40-{number}", identity=Identity(bytes([number + 1]) * 32)).enrol(secret))
+        answers.append(call(f"case-40-{number}", identity=Identity(bytes([number + 101]) * 32)).enrol(secret))
 
     assert [a.get("code", a["state"]) for a in answers] == ["pending"] * 20 + ["E_PENDING_FULL"] * 10
     assert uses(server, secret) == 20
