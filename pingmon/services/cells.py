@@ -25,7 +25,6 @@ DOWN_AFTER = 3
 _WINDOW_MASK = (1 << WINDOW) - 1
 _DOWN_MASK = (1 << DOWN_AFTER) - 1
 _LOSS = (Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.TTL_EXCEEDED)
-_OWN_FAULT = (Outcome.NOT_SENT, Outcome.UNRESOLVED, Outcome.REFUSED_BY_POLICY)
 
 
 class CellState(IntEnum):
@@ -271,7 +270,7 @@ def _bursts(columns: tuple[int, ...]) -> tuple[dict[int, Burst], tuple[int, ...]
 
 
 def _state(sample: int, lost: int, dead: int, limits: Thresholds) -> int:
-    if sample in _OWN_FAULT:
+    if sample < 0 and sample not in _LOSS:
         return CellState.ERROR
     if dead & _DOWN_MASK == _DOWN_MASK:
         return CellState.DOWN

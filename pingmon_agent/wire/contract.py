@@ -101,20 +101,22 @@ class Outcome(IntEnum):
 
 
 LOWEST_OUTCOME = min(Outcome)
-STATUS_OK = "ok"
-STATUS_BY_OUTCOME = {
+STATUS_OK, STATUS_ERROR = "ok", "error"
+STATUS_BY_OUTCOME: dict[int, str] = {
     Outcome.TIMEOUT: "timeout",
     Outcome.UNREACHABLE: "unreachable",
-    Outcome.NOT_SENT: "error",
-    Outcome.UNRESOLVED: "error",
+    Outcome.NOT_SENT: STATUS_ERROR,
+    Outcome.UNRESOLVED: STATUS_ERROR,
     Outcome.TTL_EXCEEDED: "unreachable",
-    Outcome.REFUSED_BY_POLICY: "error",
+    Outcome.REFUSED_BY_POLICY: STATUS_ERROR,
 }
 
 
 def status_of(sample: int) -> str | None:
-    """The word of `/monitoring` for a sample; None where nothing was probed."""
-    return STATUS_OK if sample >= 0 else STATUS_BY_OUTCOME.get(Outcome(sample))
+    """The word of `/monitoring` for a sample; None where nothing was probed. A code that is not known is an error."""
+    if sample >= 0:
+        return STATUS_OK
+    return None if sample == Outcome.NOT_PROBED else STATUS_BY_OUTCOME.get(sample, STATUS_ERROR)
 
 
 def _require(ok: bool, code: ErrorCode, message: str) -> None:

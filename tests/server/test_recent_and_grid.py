@@ -14,6 +14,7 @@ from pingmon.services.bundle import Services
 from pingmon.services.cells import CellState, Row, Thresholds
 from pingmon.services.recent import KEEP_MS, Recent
 from pingmon.store.rounds import FLAG_DISTURBED, StoredRound, Window
+from pingmon_agent.wire.contract import Outcome, status_of
 
 from .conftest import Approve, FakeClock, passphrase
 
@@ -142,6 +143,14 @@ def test_a_cell_says_what_its_last_rounds_were(row: Services, clock: FakeClock, 
     feed(row, clock, *[(sample, 1) for sample in samples])
 
     assert states(row) == [state, "ok", "none"]
+
+
+def test_a_code_that_is_not_known_is_an_error(row: Services, clock: FakeClock) -> None:
+    """As a newer agent or a damaged row may have it: never a reply, and no fault of a page."""
+    feed(row, clock, (100, 1), (-99, 1))
+
+    assert states(row) == ["error", "ok", "none"]
+    assert [status_of(sample) for sample in (100, -99, Outcome.NOT_PROBED)] == ["ok", "error", None]
 
 
 def test_a_disturbed_round_proves_no_loss(row: Services, clock: FakeClock) -> None:
