@@ -104,7 +104,8 @@ class Agent:
             return EXIT_FAILED
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        facts = {"hostname": self._config.agent.hostname, "icmp": engine.mode, "families": engine.families}
+        key = grouped(self._door.keep.identity.fingerprint)
+        facts = {"hostname": self._config.agent.hostname, "key": key, "icmp": engine.mode, "families": engine.families}
         _log.info(say("agent started", version=version(), **facts))
         self._resolver.start()
         self._uplink.start()
