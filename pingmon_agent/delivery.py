@@ -178,12 +178,16 @@ class Delivery:
             targets = codec.decode_targets(body)
             self._admit(targets)
         except WireError as err:
-            self.counts.nonsense += 1
-            _log.warning(say("target set refused", code=err.code, reason=err.message))
-            return {"ok": False, "code": str(err.code), "message": err.message, "revision": self._floor_rev}
+            return self.refuse_targets(err)
         self._floor_rev = targets.revision
         self._on_targets(targets)
         return self._refusals.acknowledgement(targets)
+
+    def refuse_targets(self, error: WireError) -> Json:
+        """The acknowledgement to a set that changes nothing; `revision` is of the one that stays."""
+        self.counts.nonsense += 1
+        _log.warning(say("target set refused", code=error.code, reason=error.message))
+        return {"ok": False, "code": str(error.code), "message": error.message, "revision": self._floor_rev}
 
     def _admit(self, targets: TargetSet) -> None:
         if self.state is not SessionState.APPROVED:

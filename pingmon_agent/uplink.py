@@ -206,9 +206,7 @@ class Uplink:
         try:
             self._door.check_targets(body)
         except UntrustedError as err:
-            self._delivery.counts.nonsense += 1
-            _log.warning(say("target set refused", reason=str(err)))
-            return {"ok": False, "code": str(ErrorCode.SIGNATURE), "message": str(err)}
+            return self._delivery.refuse_targets(WireError(ErrorCode.SIGNATURE, str(err)))
         return self._delivery.on_targets(body)
 
     def _listen(self, visit: Visit, body: object) -> None:

@@ -264,7 +264,7 @@ def many(count: int, text: int = 1) -> list[Json]:
 
 @pytest.mark.e2e
 def test_case_59_a_list_that_is_wrong_changes_nothing(stage: Stage) -> None:
-    """Another agent's, an older one, 2 MB of targets, of one name or of nonsense: the set stays, the agent lives."""
+    """Forged, of another agent, older, 2 MB of targets, of one name or of nonsense: the set stays, the agent lives."""
     agent = stage.agent()
     good = targets("127.0.0.1", revision=7)
     stage.push(good)
@@ -277,8 +277,9 @@ def test_case_59_a_list_that_is_wrong_changes_nothing(stage: Stage) -> None:
         (good | {"revision": 8, "targets": "x" * 2_000_000}, "E_MALFORMED"),
         (good | {"revision": 8, "interval_s": 0.001}, "E_MALFORMED"),
         (good | {"revision": -1}, "E_MALFORMED"),
-        ({"unknown": True}, "E_MALFORMED"),
-        (None, "E_MALFORMED"),
+        (good | {"revision": 8, "sig": "A" * 86}, "E_SIGNATURE"),
+        ({"unknown": True}, "E_SIGNATURE"),
+        (None, "E_SIGNATURE"),
     ]
     for body, code in wrong:
         stage.server.tell("targets", body=body)
