@@ -130,6 +130,7 @@ ALLOWING = 'allow = ["192.0.2.0/24", "198.51.100.0/24", "224.0.0.0/4", "169.254.
         ("::1", "E_POLICY_LOOPBACK"),
         ("64:ff9b::7f00:1", "E_POLICY_LOOPBACK"),
         ("2002:7f00:1::", "E_POLICY_LOOPBACK"),
+        ("::127.0.0.1", "E_POLICY_LOOPBACK"),
         ("::ffff:198.51.100.1", "E_POLICY_DENIED"),
     ],
 )
