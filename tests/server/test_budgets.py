@@ -68,3 +68,14 @@ def test_no_way_past_the_budget_by_a_hold_and_its_release(full: Services) -> Non
     [late] = register(full, 1)
     assert "= 3 packets/s > 2" in refusal(lambda: full.registry.approve(late, "test"))
     assert full.registry.release("probe-1", "test").state is State.APPROVED
+
+
+def test_more_but_slower_targets_are_more(opened: Open) -> None:
+    """Above the number of targets, after it was lowered: fewer packets do not make room for more targets."""
+    three = [(f"t{n}", f"10.0.0.{n}") for n in range(3)]
+    slower = [(*item, Probe(interval_s=60)) for item in [*three, ("t3", "10.0.0.3")]]
+    with opened(agent_targets=3) as services:
+        services.registry.put_targets(three, "test")
+    with opened(agent_targets=2) as services:
+        assert "4 targets > 2" in refusal(lambda: services.registry.put_targets(slower, "test"))
+        assert len(services.registry.put_targets(slower[:3], "test")) == 3
