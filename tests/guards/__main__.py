@@ -1,8 +1,8 @@
 """`python -m tests.guards [NUMBER...]`: every guard is taken out of a copy of the tree, and its test must fail there.
 
 A guard that can be removed without a red test is not held by anything. Two copies work side by side; first each test
-must pass in a whole tree, for one that always fails holds nothing. What pytest said is in build/guards. Exit code 1
-names the survivors.
+must pass in a whole tree, for one that always fails holds nothing. Each line says what the test missed; all that
+pytest said is in build/guards. Exit code 1 names the survivors.
 """
 
 from __future__ import annotations
@@ -106,7 +106,14 @@ def _title(item: object) -> str:
     if not isinstance(item, int):
         return f"whole tree: {str(item)[:100]}"
     file, guard, *_ = GUARDS[item - 1]
-    return f"guard {item:>3} {file}: {guard.strip().splitlines()[0][:70]}"
+    return f"guard {item:>3} {file}: {guard.strip().splitlines()[0][:60]} -> {_reason(LOGS / f'{item}.log')[:80]}"
+
+
+def _reason(log: Path) -> str:
+    """What pytest shows first: a guard must be missed for what it guards, not because the machine was slow."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    shown = (line[1:].strip() for line in lines if line.startswith("E  ") and "Warning" not in line)
+    return next(shown, "nothing")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Tree:
     def without(self, guard: Guard, log: Path) -> str:
         """`held` if the test fails without the guard, `lost` if it passes; else what is wrong with the entry."""
         file, text, replacement, test = guard
+        log.unlink(missing_ok=True)
         path = self.place / file
         source = path.read_text()
         if source.count(text) != 1:
