@@ -123,8 +123,9 @@ class Rules:
         for load in self._loads(*after):
             sentence = self._too_much(load)
             old = known.get(load.what)
-            grown = old is None or load.rate > old.rate * _ROUNDING or load.agents > old.agents
-            if sentence is not None and (grown or (old is not None and len(load.aims) > len(old.aims))):
+            # More agents send more, so the rate tells; more targets may be slower ones.
+            grown = old is None or load.rate > old.rate * _ROUNDING or len(load.aims) > len(old.aims)
+            if sentence is not None and grown:
                 raise Conflict(sentence)
 
     def check_all(self, fleet: Fleet, aims: Sequence[Aim]) -> None:

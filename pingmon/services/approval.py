@@ -92,8 +92,8 @@ class Approvals(Mirror):
             view, State.APPROVED, actor, "agents.release", change=remember_addresses if always else None
         )
 
-    def rekey(self, ref: str, with_ref: str, actor: str) -> AgentView:
-        """Give an approved or held agent the key of a pending one, which goes: id and history stay."""
+    def rekey(self, ref: str, with_ref: str, actor: str, expected: Expected = ANYTHING) -> AgentView:
+        """Give an approved or held agent the key of a pending one (`expected`), which goes: id and history stay."""
         old, new = self._latest(ref), self.agent(with_ref)
         if old.state not in rules.MEASURING or new.state is not State.PENDING or new.key_fpr is None:
             raise Conflict(f"{old.hostname} is {old.state} and {new.id} is {new.state}; re-keying takes an approved or "
@@ -103,6 +103,7 @@ class Approvals(Mirror):
 
         def take_key(tx: Transaction, row: Agent) -> None:
             source = self._row(tx, new.no)
+            expected.check(source.key_fingerprint, source.revision, source.hostname)
             source.deleted_ms = self._clock.wall_ms()
             tx.flush()
             row.public_key, row.key_fingerprint, row.legacy = source.public_key, source.key_fingerprint, False

@@ -156,7 +156,7 @@ def test_no_descriptor_left_ends_nobody(victim: Victim) -> None:
             resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, before)
         for line in crowd:
             line.close()
-        wait_for(lambda: victim.server.visitor().is_up("/-/healthy"), "the server to take connections again")
+        wait_for(lambda: victim.server.visitor().is_up("/-/ready"), "the server to take connections again")
 
 
 def test_too_few_descriptors_end_nobody(tmp_path: Path) -> None:

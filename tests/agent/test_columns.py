@@ -130,6 +130,7 @@ ALLOWING = 'allow = ["192.0.2.0/24", "198.51.100.0/24", "224.0.0.0/4", "169.254.
         ("::1", "E_POLICY_LOOPBACK"),
         ("64:ff9b::7f00:1", "E_POLICY_LOOPBACK"),
         ("2002:7f00:1::", "E_POLICY_LOOPBACK"),
+        ("::127.0.0.1", "E_POLICY_LOOPBACK"),
         ("::ffff:198.51.100.1", "E_POLICY_DENIED"),
     ],
 )
@@ -168,6 +169,24 @@ def a_list(interval_s: float, *probes: Probe) -> TargetSet:
 def test_the_budget_of_a_host(policy: Policy, message: TargetSet, refused: dict[int, str]) -> None:
     """What fits is pinged in the order of the list, what is refused costs nothing, and slow targets cost less."""
     assert Judge(policy).verdicts(message) == refused
+
+
+def test_what_is_refused_costs_nothing() -> None:
+    """A target that is never pinged takes no place of one that may be."""
+    rows = ("224.0.0.1", "192.0.2.4", "192.0.2.5")
+    targets = tuple(Target(id=i, name=f"t{i}", address=address) for i, address in enumerate(rows))
+    message = TargetSet(agent_id="a", revision=1, issued_at=0, interval_s=5.0, targets=targets)
+
+    assert Judge(Policy(max_targets=1)).verdicts(message) == {0: "E_POLICY_MULTICAST", 2: "E_POLICY_TARGETS"}
+
+
+def test_what_of_a_set_is_over_budget_is_not_sent() -> None:
+    """The verdicts of the set count in every round; the column says why it is empty."""
+    made = Columns(a_list(5.0, Probe(), Probe()), Judge(Policy(max_targets=1)))
+    probing = made.probing(lambda name, _family: name, 0)
+
+    assert list(probing.addresses) == ["192.0.2.4"]
+    assert probing.fill(array("i", [5])).tolist() == [5, Outcome.REFUSED_BY_POLICY]
 
 
 def test_the_broadcast_addresses_of_this_host_are_refused() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +62,26 @@ def committing(services: Services) -> Iterator[Services]:
     services.ingest.stop()
     thread.join(5)
     assert not thread.is_alive()
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Open:
+    """Services under some [targets] and [probing], on the same database each time."""
+
+    @contextmanager
+    def start(interval_s: float = 5.0, mesh: bool = False, **limits: object) -> Iterator[Services]:
+        tables = {"server": {"data_dir": str(tmp_path)}, "targets": limits,
+                  "probing": {"interval_s": interval_s, "mesh": mesh}}  # fmt: skip
+        services = open_services(build(tables, {}), FakeClock())
+        try:
+            yield services
+        finally:
+            services.close()
+
+    return start
 
 
 def passphrase(services: Services, **changes: int) -> str:

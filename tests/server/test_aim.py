@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pingmon.config import ConfigError, build
-from pingmon.services.bundle import Services, open_services
+from pingmon.services.bundle import Services
 from pingmon.services.errors import Conflict, Invalid
 from pingmon_agent.wire.contract import Probe, State
 
-from .conftest import FakeClock, hello, passphrase
+from .conftest import Open, hello, passphrase
 
 THEIRS, OURS = "8.8.8.8", "9.9.9.0/24"  # never pinged: these tests send nothing
-Open = Callable[..., Any]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Open:
-    """Services under some [targets] and [probing], on the same database each time."""
-
-    @contextmanager
-    def start(interval_s: float = 5.0, mesh: bool = False, **limits: object) -> Iterator[Services]:
-        tables = {"server": {"data_dir": str(tmp_path)}, "targets": limits,
-                  "probing": {"interval_s": interval_s, "mesh": mesh}}  # fmt: skip
-        services = open_services(build(tables, {}), FakeClock())
-        try:
-            yield services
-        finally:
-            services.close()
-
-    return start
 
 
 def register(services: Services, count: int, ip: str = "10.0.0.{}", observed: str | None = None) -> list[str]:

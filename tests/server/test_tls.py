@@ -9,6 +9,7 @@ import pytest
 
 from pingmon import tls
 from pingmon.cli.pki import create_authority, issue_leaf
+from tests.agent.certificates import Authority
 
 
 @pytest.fixture
@@ -75,3 +76,12 @@ def test_nonsense_is_refused(home: Path) -> None:
     assert refusal(home / "one.pem", home / "x") == (
         f"key {home}/x is not an unencrypted PEM private key; issue it without a password"
     )
+
+
+def test_a_certificate_that_has_expired_is_refused(tmp_path: Path) -> None:
+    """No agent would connect: better said before the old one is given up."""
+    leaf = Authority(tmp_path / "ca").issue("localhost", expired=True)
+
+    said = refusal(Path(leaf.certificate), Path(leaf.key))
+    assert said.startswith(f"certificate {leaf.certificate} expired on ")
+    assert said.endswith("; renew it with `pingmon pki issue`")

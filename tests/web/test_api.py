@@ -207,6 +207,17 @@ def test_rekeying_keeps_the_agent_and_asks_for_the_key_that_was_seen(site: Site)
     assert [a["id"] for a in admin.api("GET", "/api/v1/agents")["agents"]] == [old]
 
 
+def test_a_key_is_given_only_to_the_agent_of_its_own_name(site: Site) -> None:
+    """A stranger who waits gets nobody else's id and history."""
+    admin, registry = site.visitor("admin"), site.application.services.registry
+    old, stranger = site.keyed_agent("probe-1"), site.keyed_agent("probe-2", "192.0.2.18")
+    before = registry.approve(old, "test").key_fpr
+    refused = admin.api("POST", f"/api/v1/agents/{old}/rekey", {"with": stranger}, 409)
+
+    assert "is called probe-2, not probe-1" in refused["message"]
+    assert registry.agent(old).key_fpr == before
+
+
 def test_the_addresses_of_an_agent_are_set_and_checked(site: Site) -> None:
     """Networks are taken as they are written; nonsense gets a sentence and changes nothing."""
     admin = site.visitor("admin")

@@ -100,9 +100,8 @@ def change_agent(ref: str) -> ResponseReturnValue:
 def rekey_agent(ref: str) -> ResponseReturnValue:
     """Give it the key of an agent that waits (`with`): id and history stay, the other one goes."""
     sent = body({"with": str}, {"expected_key_fpr": str})
-    registry = services().registry
-    Expected(sent.get("expected_key_fpr")).check(registry.agent(sent["with"]).key_fpr, 0, sent["with"])
-    return jsonify(_seen_by_me(registry.rekey(ref, sent["with"], current_email())))
+    expected = Expected(sent.get("expected_key_fpr"))
+    return jsonify(_seen_by_me(services().registry.rekey(ref, sent["with"], current_email(), expected)))
 
 
 @blueprint.post("/api/v1/agents/<ref>/approve")
