@@ -23,6 +23,14 @@ from types import TracebackType
 from typing import Any
 
 from pingmon.cli.children import die_with
+from pingmon.config import load
+from pingmon.services.approval import enter
+from pingmon.services.bundle import open_services
+from pingmon.services.ids import new_uid
+from pingmon.store.models import Agent
+from pingmon_agent.wire.contract import State
+from pingmon_agent.wire.seal import fingerprint
+from tests.faults.agents import VERSION, identity_of
 from tests.faults.oracle import Verdict, judge
 from tests.faults.world import HurtServer, register
 from tests.support.processes import free_port, make_pki, write_server
@@ -204,7 +212,27 @@ def prepared(folder: Path, names: list[str]) -> tuple[HurtServer, str]:
     server.plan = {}
     make_pki(home)
     write_server(server, interval_s=5, mesh=False)
-    return server, register(server.config, names, TARGETS)
+    pin = register(server.config, [], TARGETS)
+    approve(server.config, names)
+    return server, pin
+
+
+def approve(config: Path, names: list[str]) -> None:
+    """All of these by the keys they will show, in one decision: as many decisions would take a minute."""
+    services = open_services(load(config))
+    now = services.clock.wall_ms()
+    try:
+        with services.registry.change() as tx:
+            for name in names:
+                key = identity_of(name)
+                row = Agent(
+                    uid=new_uid(now), hostname=name, ip_address="127.0.0.1", observed_ip="127.0.0.1",
+                    state=State.PENDING, version=VERSION, legacy=False, registered_ms=now, seen_ms=now,
+                    public_key=key.public, key_fingerprint=fingerprint(key.public),
+                )  # fmt: skip
+                enter(tx, tx.add_agent(row), State.APPROVED, None, now)
+    finally:
+        services.close()
 
 
 def measure(folder: Path, agents: int, calm_s: float, seed: int) -> None:
