@@ -13,7 +13,6 @@ import json
 import random
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -61,7 +60,7 @@ class Told:
     waits: list[tuple[float, float]] = field(default_factory=list)
     bystanders: list[tuple[float, float]] = field(default_factory=list)
     lags: list[tuple[float, float]] = field(default_factory=list)
-    ends: Counter[str] = field(default_factory=Counter)
+    ends: dict[str, int] = field(default_factory=dict)
 
 
 class Returner:
@@ -82,7 +81,8 @@ class Returner:
             try:
                 await self._visit(address, context)
             except (OSError, EOFError) as error:  # TimeoutError and ssl.SSLError are OSErrors
-                self._told.ends[f"{type(error).__name__} {error}"[:80]] += 1
+                why = f"{type(error).__name__} {error}"[:80]
+                self._told.ends[why] = self._told.ends.get(why, 0) + 1
             self._line = None
             self.agent.delivery.lost()
             await asyncio.sleep(self._pause(time.monotonic() - began))
