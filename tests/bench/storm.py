@@ -235,7 +235,7 @@ def approve(config: Path, names: list[str]) -> None:
         services.close()
 
 
-def measure(folder: Path, agents: int, calm_s: float, seed: int) -> None:
+def measure(folder: Path, agents: int, calm_s: float, seed: int, ends: Sequence[str]) -> None:
     """The RESULT line."""
     names = [f"agent-{number:04}" for number in range(agents)]
     details: dict[str, Any] = {"machine": machine(), "agents": agents, "targets": TARGETS, "seed": seed}
@@ -250,7 +250,7 @@ def measure(folder: Path, agents: int, calm_s: float, seed: int) -> None:
             parts.append(stack.enter_context(Part(plan, folder / f"agents-{number}.log")))
         wait_back(parts, 0.0)
         print(f"all {agents} are there", flush=True)
-        storms = [storm(name, server, parts, calm_s) for name in ("stop", "kill")]
+        storms = [storm(name, server, parts, calm_s) for name in ends]
         heard = drained(parts)
         assert server.child is not None
         details["server_rss_mib"] = memory_mib(server.child.process.pid)["rss_mib"]
@@ -271,7 +271,7 @@ def report(storms: Sequence[Storm], heard: Heard, account: Verdict, agents: int,
     for name, keys in both.items():
         print(f"{name}: " + " ".join(f"{key}={value:.3g}" for key, value in keys.items()), flush=True)
     print(f"{account.sentence()}; connections ended by {heard.ends}", flush=True)
-    worse = {key: max(keys[key] for keys in both.values()) for key in both["stop"]}
+    worse = {key: max(keys[key] for keys in both.values()) for key in both[storms[0].name]}
     counts = {"agents": agents, "lost": account.lost, "dup": account.dup, "altered": account.altered}
     publish("storm", worse | counts, details | both | {"ends": heard.ends, "account": asdict(account)})
 
@@ -282,10 +282,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100 agents, within a minute")
     parser.add_argument("--agents", type=int, help="that many instead")
     parser.add_argument("--seed", type=int, default=42, help="of the chance in the agents' pauses")
+    parser.add_argument("--ends", nargs="+", default=["stop", "kill"], choices=["stop", "kill"], help="of the server")
     args = parser.parse_args()
     sizes = QUICK if args.quick else FULL
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        measure(Path(folder), args.agents or int(sizes["agents"]), sizes["calm_s"], args.seed)
+        measure(Path(folder), args.agents or int(sizes["agents"]), sizes["calm_s"], args.seed, args.ends)
 
 
 if __name__ == "__main__":
