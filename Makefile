@@ -4,7 +4,7 @@
 # chance; write docs/faults.md), TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab picture test test-guards check bench-probe bench-accuracy bench-ingest bench-history faults format frontend lock dist audit clean
+.PHONY: help run lab picture test test-guards check bench-probe bench-accuracy bench-ingest bench-history bench-fleet-storm faults format frontend lock dist audit clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -59,6 +59,10 @@ bench-ingest: ## what a million samples cost the server, Prometheus and RRD file
 bench-history: ## reading a day of 100 agents x 1,000 targets while they report, beside Prometheus (QUICK=1: of 4 x 100)
 	$(SETUP) python test peers
 	@exec $(BIN)/python -m tests.bench.history $(if $(QUICK),--quick)
+
+bench-fleet-storm: ## 1,000 agents that come back after their server was stopped, and killed (QUICK=1: 100)
+	$(SETUP) python test
+	@exec $(BIN)/python -m tests.bench.storm $(if $(QUICK),--quick)
 
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
 	$(SETUP) python test frontend

@@ -230,6 +230,9 @@ class Enrolment(Passphrases):
         renamed = view.state is State.PENDING and hello.hostname != view.hostname
         if not (moved or renamed) and (hello.version, hello.legacy) == (view.version, view.legacy):
             return
+        if not moved and view.state is State.APPROVED and hello.legacy == view.legacy:
+            self._registry.touch_version(view.no, hello.version)
+            return
         now = self._clock.wall_ms()
         with self._registry.change() as tx:
             row = tx.agent(view.no)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pingmon.store.directory import Directory, Transaction, unpack_ids
@@ -51,6 +51,7 @@ class Mirror:
         self.duplicates: dict[int, tuple[str, int]] = {}  # agent -> where its key was last seen twice from, unix ms
         self._seen: dict[int, int] = {}
         self._unsaved: set[int] = set()
+        self._versions: dict[int, str] = {}  # said by agents, not in the database yet
         self._old_sets: dict[tuple[int, int], SetView] = {}
         self._columns: dict[int, tuple[int, dict[int, tuple[int, ...]]]] = {}  # as of a revision of the directory
         self._lock = threading.RLock()
@@ -172,6 +173,8 @@ class Mirror:
             if tx.revision() == self.snapshot.revision:
                 return False
             fresh = _read(tx)
+        for agent_no, version in self._versions.items():
+            _put_version(fresh, agent_no, version)
         old, self.snapshot = self.snapshot, fresh
         concerned = frozenset(
             no for no in old.agents.keys() | fresh.agents.keys() if _differs(old, fresh, no)
@@ -185,14 +188,25 @@ class Mirror:
         self._seen[agent_no] = self._clock.wall_ms()
         self._unsaved.add(agent_no)
 
+    def touch_version(self, agent_no: int, version: str) -> None:
+        """As `touch`, and it runs this version now: decides nothing, so a whole fleet may be upgraded at once."""
+        with self._lock:
+            self._versions[agent_no] = version
+            _put_version(self.snapshot, agent_no, version)
+        self.touch(agent_no)
+
     def flush_seen(self) -> None:
-        """Save when agents were last heard of (once a minute; not worth a transaction per message)."""
+        """Save when agents were last heard of, and their versions (once a minute; not worth a transaction each)."""
         self._seen = {no: ms for no, ms in self._seen.items() if no in self.snapshot.agents}
         unsaved, self._unsaved = self._unsaved & self._seen.keys(), set()
+        versions = dict(self._versions)
         with self._directory.transaction() as tx:
             for agent in tx.agents():
                 if agent.no in unsaved:
                     agent.seen_ms = self._seen[agent.no]
+                agent.version = versions.get(agent.no or 0, agent.version)
+        with self._lock:  # what was said while this was written stays for the next time
+            self._versions = {no: said for no, said in self._versions.items() if versions.get(no) != said}
 
     @contextmanager
     def change(self) -> Iterator[Transaction]:
@@ -238,6 +252,12 @@ def _read(tx: Transaction) -> Snapshot:
         by_key={view.key_fpr: no for no, view in agents.items() if view.key_fpr is not None},
         known_hostnames=frozenset(tx.known_hostnames()),
     )
+
+
+def _put_version(snapshot: Snapshot, agent_no: int, version: str) -> None:
+    view = snapshot.agents.get(agent_no)
+    if view is not None:
+        snapshot.agents[agent_no] = replace(view, version=version)
 
 
 def _told(view: AgentView) -> tuple[object, ...]:

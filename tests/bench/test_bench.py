@@ -15,6 +15,7 @@ from .facts import OUT
 from .peers import find
 from .ranges import Way, figures, same_day
 from .responder import reply
+from .storm import worst_second
 from .world import ROOT
 
 
@@ -105,6 +106,31 @@ def test_bench_history_in_small() -> None:
                 found["https_p50_ms"] / found["prometheus_p50_ms"], rel=0.01
             )
         assert json.loads((OUT / f"{name}.json").read_text())["result"] == found
+
+
+@pytest.mark.e2e
+def test_bench_fleet_storm_in_small() -> None:
+    """Twenty agents come back after their server was killed, and nothing is lost, twice or changed."""
+    lines = run("storm", "--quick", "--agents", "20", "--ends", "kill")
+
+    assert lines.keys() == {"storm"}
+    found = lines["storm"]
+    assert found["agents"] == 20
+    assert 1 <= found["worst_second"] <= 20 * 2
+    assert 0 < found["listening_s"] < found["p95_back_s"] <= found["all_back_s"] < 90
+    assert 0 < found["cpu_ms_per_rejoin_and_reports"] < 1_000
+    assert 0 < found["ack_p99_s"] <= found["ack_max_s"] < 10
+    assert (found["lost"], found["dup"], found["altered"]) == (0, 0, 0)
+    whole = json.loads((OUT / "storm.json").read_text())
+    assert whole["result"] == found
+    assert whole["account"]["created"] == whole["account"]["stored"] > 0
+
+
+def test_the_worst_second_begins_anywhere() -> None:
+    """Three within a second that no tick of a clock begins; what is a whole second apart does not count."""
+    assert worst_second([0.0, 0.9, 1.2, 1.85, 3.0]) == 3
+    assert worst_second([1.0, 2.0, 3.0]) == 1
+    assert worst_second([]) == 0
 
 
 def test_bench_history_without_prometheus_says_so_and_goes_on(

@@ -43,6 +43,30 @@ def test_approval_gives_the_agent_its_id_and_limits(services: Services, approve:
     assert answer["limits"] == {"bytes": 65536, "rounds": 64, "samples": 12000, "spread_s": 1}
 
 
+def test_an_upgraded_fleet_costs_no_decision_per_agent(services: Services, approve: Approve) -> None:
+    """A new version shows at once, survives what others change before it is saved, and is saved with the last seen.
+
+    A decision works out every agent's targets: a thousand agents that come back with a new version would take minutes.
+    """
+    secret = passphrase(services)
+    agent_no = services.enrolment.greet(hello(secret), "192.0.2.1").agent_no
+    services.registry.approve(services.registry.snapshot.agents[agent_no].id, "test")
+    before = services.registry.snapshot.revision
+
+    assert services.enrolment.greet(hello(secret, version="2.0"), "192.0.2.1").agent_no == agent_no
+    assert services.registry.snapshot.revision == before
+    assert services.registry.agent("probe-1").version == "2.0"
+
+    approve("probe-2", "192.0.2.2")
+    assert services.registry.snapshot.revision > before
+    assert services.registry.agent("probe-1").version == "2.0"
+
+    services.registry.flush_seen()
+    with services.registry.change():  # whatever it is: everything is read anew
+        pass
+    assert services.registry.agent("probe-1").version == "2.0"
+
+
 @pytest.mark.parametrize("secret", ["secret", "pm1-00000000-00000000000000000000000000", "pml-0000-1", "PML-X"])
 def test_other_plain_passphrases_are_not_taken(services: Services, secret: str) -> None:
     """Whatever was not made to be sent in the clear is refused, with the command that makes one."""
