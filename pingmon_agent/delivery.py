@@ -123,7 +123,8 @@ class Delivery:
 
     def on_handshake(self, body: object) -> Answer:
         """Take the server's word: the answer to `greet`, or its push later. Raises WireError on nonsense."""
-        if not isinstance(body, Mapping) or body.get("state") not in set(State):
+        # Compared with a list: what is no text may not be hashable either.
+        if not isinstance(body, Mapping) or body.get("state") not in list(State):
             raise self._nonsense("the server's handshake answer has no known state; upgrade the older of the two")
         word = State(body["state"])
         if word is State.APPROVED:
