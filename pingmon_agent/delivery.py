@@ -150,9 +150,8 @@ class Delivery:
 
     def _move_to(self, epoch: str, upto: int) -> None:
         """The server has rounds of `epoch` up to `upto`; that may be all, and then the ring offers its next epoch."""
-        offered, last_seq = self._ring.standing()
-        if epoch == offered and upto > last_seq:
-            # Numbers that we have not given yet are taken (a restored snapshot of this host): never re-use them.
+        if self._ring.was_set_back(upto, epoch):
+            # Numbers that we have not sent are taken (a restored snapshot of this host): never re-use them.
             _log.warning(say("the server knows more rounds than this agent; new epoch", upto=upto))
             self._ring.new_epoch()
         else:
