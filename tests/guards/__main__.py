@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import enrolment, transport
+from . import data, enrolment, transport
 
-GUARDS = [*enrolment.GUARDS, *transport.GUARDS]
+GUARDS = [*enrolment.GUARDS, *transport.GUARDS, *data.GUARDS]
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "node_modules", "build", "dist", "__pycache__", ".*_cache", ".run")
