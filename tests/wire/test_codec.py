@@ -189,6 +189,61 @@ def test_garbage_is_refused_not_raised(garbage: object) -> None:
             decode(garbage)
 
 
+NEAR = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        1,
+        -1,
+        -8,
+        60_000_001,
+        1.0,
+        2**53,
+        2**63,
+        "1",
+        "",
+        "\x00",
+        EPOCH,
+        [],
+        {},
+        [1],
+        "AAAA",
+        [1, 2, "ttl"],
+    ]
+)
+ROUND = st.fixed_dictionaries(
+    {"seq": NEAR | st.integers(1, 9), "t": NEAR | st.just(5), "rev": NEAR | st.just(1)},
+    optional={"rtt": NEAR | st.lists(NEAR | st.integers(-7, 9), max_size=3), "rtt32": NEAR, "disturbed": NEAR},
+)
+REPORT = st.fixed_dictionaries(
+    {"v": st.just(1), "epoch": st.just(EPOCH), "rounds": st.lists(ROUND, max_size=3) | NEAR},
+    optional={"gap": NEAR, "sent": NEAR, "refused": NEAR | st.lists(st.tuples(NEAR, NEAR).map(list), max_size=2)},
+)
+
+
+@given(REPORT)
+def test_what_is_nearly_a_report_is_refused_or_means_one_thing(said: Any) -> None:
+    """What is taken is whole numbers in range, and reads the same once it is said again."""
+    try:
+        report = codec.decode_report(said)
+    except WireError:
+        return
+    assert all(type(r.seq) is type(r.revision) is type(r.started_ms) is int and r.seq >= 1 for r in report.rounds)
+    assert all(-7 <= sample <= 60_000_000 for r in report.rounds for sample in r.samples)
+    assert codec.decode_report(wire(codec.encode_report(report))) == report
+
+
+@given(st.fixed_dictionaries({name: NEAR | st.just(good) for name, good in HELLO.items()}))
+def test_what_is_nearly_a_handshake_is_refused_or_means_one_thing(said: Any) -> None:
+    """Likewise."""
+    try:
+        hello = codec.decode_handshake(said)
+    except WireError:
+        return
+    assert codec.decode_handshake(wire(codec.encode_handshake(hello))) == hello
+
+
 def test_targets_round_trip() -> None:
     """A target set arrives as it was sent."""
     message = TargetSet(
