@@ -1,10 +1,11 @@
 # The commands of this repository. Each works from a fresh clone: `.ci/setup.sh` brings what is missing.
 # Variables: PYTHON=python3.12 (which Python makes the venv), PORT=8443 and DIR=.run (make run, make lab),
 # QUICK=1 (make bench-*: a minute instead of ten; make faults: few of each), FAULTS="1 7", SEED=42, DOCS=1 (make faults: these; this
-# chance; write docs/faults.md), TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a skipped test is a failure).
+# chance; write docs/faults.md), MINUTES=10 (make fuzz; QUICK=1: one), TESTS=tests/agent (make test: only these), NO_SKIPS=1 (make test: a
+# skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab picture test test-guards check bench-probe bench-accuracy bench-ingest bench-history bench-fleet-storm faults format frontend lock dist audit clean
+.PHONY: help run lab picture test test-guards check bench-probe bench-accuracy bench-ingest bench-history bench-fleet-storm faults fuzz format frontend lock dist audit clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -67,6 +68,10 @@ bench-fleet-storm: ## 1,000 agents that come back after their server was stopped
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
 	$(SETUP) python test frontend
 	@exec $(BIN)/python -m tests.faults $(FAULTS) $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(DOCS),--docs)
+
+fuzz: ## changed bytes at everything that reads a stranger's words; what fails is kept in tests/abuse/cases (MINUTES=10)
+	$(SETUP) python test
+	@exec $(BIN)/python -m tests.abuse.fuzz $(if $(QUICK),1,$(or $(MINUTES),10)) $(SEED)
 
 format: ## rewrite the sources in the house format
 	$(SETUP) python test

@@ -79,8 +79,9 @@ def patience_for(word: State, code: str) -> Patience:
 
 def seconds(value: object, most: float) -> float:
     """A span of time the server named, `most` at most; 0 for none or nonsense."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-    return min(float(value), most) if usable else 0.0  # type: ignore[arg-type]  # checked in the line above
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        return 0.0
+    return float(min(value, most))  # in this order: a whole number of any length is JSON, and no float holds it
 
 
 def spread(limits: object) -> float:

@@ -40,12 +40,13 @@ def fresh_epoch() -> str:
 @dataclass(kw_only=True)
 class Chapter:
     """`on_file`: a restart might go on with this epoch, so no number may be given that is not on file too. `settled`:
-    nothing of it is to be sent, as far as is known."""
+    nothing of it is to be sent, as far as is known. `sent`: nothing above it has left this host."""
 
     epoch: str = field(default_factory=fresh_epoch)
     kept: deque[Kept] = field(default_factory=deque)
     last_seq: int = 0
     acked: int = 0
+    sent: int = 0
     on_file: bool = False
     settled: bool = False
 

@@ -123,7 +123,8 @@ class Delivery:
 
     def on_handshake(self, body: object) -> Answer:
         """Take the server's word: the answer to `greet`, or its push later. Raises WireError on nonsense."""
-        if not isinstance(body, Mapping) or body.get("state") not in set(State):
+        # Compared with a list: what is no text may not be hashable either.
+        if not isinstance(body, Mapping) or body.get("state") not in list(State):
             raise self._nonsense("the server's handshake answer has no known state; upgrade the older of the two")
         word = State(body["state"])
         if word is State.APPROVED:
@@ -149,9 +150,8 @@ class Delivery:
 
     def _move_to(self, epoch: str, upto: int) -> None:
         """The server has rounds of `epoch` up to `upto`; that may be all, and then the ring offers its next epoch."""
-        offered, last_seq = self._ring.standing()
-        if epoch == offered and upto > last_seq:
-            # Numbers that we have not given yet are taken (a restored snapshot of this host): never re-use them.
+        if self._ring.was_set_back(upto, epoch):
+            # Numbers that we have not sent are taken (a restored snapshot of this host): never re-use them.
             _log.warning(say("the server knows more rounds than this agent; new epoch", upto=upto))
             self._ring.new_epoch()
         else:

@@ -23,7 +23,7 @@ def say(message: str, **facts: object) -> str:
 
 def _value(value: object) -> str:
     text = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-    text = text.replace("\n", " ")
+    text = "".join(c if c.isprintable() else " " for c in text)  # some of it is what the server says
     return '"' + text.replace('"', "'") + '"' if " " in text or not text else text
 
 

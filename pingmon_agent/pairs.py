@@ -120,9 +120,7 @@ class Pairs:
         with self._lock:
             self._work_in()
             known = {key: place for place, key in enumerate(zip(self._ids, self._labels, strict=True))}
-            times = Counter(target.name for target in targets.targets)
-            # Two series with the same labels would make Prometheus refuse the whole page.
-            names = [t.name if times[t.name] == 1 else f"{t.name}#{t.id}" for t in targets.targets]
+            names = _unlike(targets)
             self._ids, self._labels = [t.id for t in targets.targets], [self._label(name) for name in names]
             self._shots = _shots(targets)
             before, self._columns = self._columns, _Columns(len(names))
@@ -201,6 +199,19 @@ def _shots(targets: TargetSet) -> list[list[int]]:
     return [
         [start + shot if shot < width else -1 for start, width in zip(starts, widths, strict=False)]
         for shot in range(max(widths))
+    ]
+
+
+def _unlike(targets: TargetSet) -> list[str]:
+    """Names for the label, no two alike: two series with the same labels would make Prometheus refuse the whole page.
+
+    Half a character has no UTF-8, and the page would have none either.
+    """
+    texts = [target.name.encode(errors="replace").decode() for target in targets.targets]
+    times = Counter(texts)
+    return [
+        text if times[text] == 1 and "#" not in text else f"{text}#{target.id}"
+        for text, target in zip(texts, targets.targets, strict=True)
     ]
 
 

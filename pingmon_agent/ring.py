@@ -69,11 +69,20 @@ class Ring:
     def after(self, seq: int, limits: Limits) -> list[Round]:
         """The oldest kept rounds above `seq`, in order, as many as `limits` allow but one at least if there is any.
 
-        If the first one is not `seq + 1`, those between have expired or were damaged on file.
+        If the first one is not `seq + 1`, those between have expired or were damaged on file. They count as sent.
         """
         with self._lock:
             self._expire()
-            return self._offered().after(seq, limits)
+            offered = self._offered()
+            rounds = offered.after(seq, limits)
+            offered.sent = max(offered.sent, rounds[-1].seq if rounds else 0)
+            return rounds
+
+    def was_set_back(self, upto: int, epoch: str) -> bool:
+        """Whether the server has rounds of the offered epoch that cannot be ours: nobody here has sent so many."""
+        with self._lock:
+            offered = self._offered()
+            return epoch == offered.epoch and upto > offered.sent
 
     def why_missing(self, seq: int) -> str:
         """Why the round before `seq` is not there: "expired", or "damaged" on file."""
@@ -162,7 +171,7 @@ class Ring:
         return kept
 
     def new_epoch(self) -> None:
-        """The server knows numbers of the offered epoch that we have not given.
+        """The server knows numbers of the offered epoch that we have not sent.
 
         If it is closed, it has all of them: their last ones were lost here. Else this host was set back, and what is
         not acknowledged is numbered anew under a fresh epoch.
@@ -279,6 +288,7 @@ class Ring:
             chapter.take(block.seq, block.acked if block.kind is Kind.STATE else None)
             if block.kind is Kind.ROUND and at >= begin:
                 self._samples += chapter.add(Kept(at=at, round=block.round(), filed=number))
+            chapter.sent = chapter.last_seq  # by the process before this one, for all we know
         self._agent_id = owner
         untouched = len(self._chapters) == 1 and not self._chapters[0].last_seq
         if untouched and found.continues and chapters:

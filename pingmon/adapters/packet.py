@@ -12,6 +12,7 @@ import json
 import re
 from typing import Any, NoReturn
 
+from engineio.packet import Packet as Frame
 from socketio.packet import ACK, BINARY_ACK, BINARY_EVENT, CONNECT, DISCONNECT, EVENT, Packet
 
 UNKNOWN, MALFORMED = "unknown-event", "malformed-packet"
@@ -72,6 +73,23 @@ class _Json:
 
 
 CheckedPacket.json = _Json
+
+
+class _AsText:
+    """What python-engineio takes for one: a message is left as the text it came as.
+
+    It would read what looks like JSON, on its own: a list where Socket.IO has a text, and brackets without end would
+    fail its reader outside of every `try`, so that a stranger's connection is never let go.
+    """
+
+    dumps = staticmethod(json.dumps)
+
+    @staticmethod
+    def loads(_text: str) -> NoReturn:
+        raise ValueError("not read here")
+
+
+Frame.json = _AsText
 
 
 def _refuse_constant(word: str) -> NoReturn:

@@ -13,7 +13,7 @@ from pingmon.services.approval import Expected
 from pingmon.services.registry import Registry
 from pingmon.services.views import AgentView
 
-from .common import actor, add_config, add_output, print_rows, services_of
+from .common import actor, add_config, add_output, print_rows, services_of, shown
 
 Action = Callable[[Registry, str, str], AgentView]
 GROUPED = 16
@@ -128,14 +128,14 @@ def _show(args: argparse.Namespace) -> int:
     with services_of(args) as services:
         view = services.registry.agent(args.agent)
         registry = services.registry
-        shown = registry.evidence(view.id) | services.refusals.shown(view.no, registry.snapshot.targets)
-        shown |= {"completeness": services.completeness.line(view)}
-        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+        facts = registry.evidence(view.id) | services.refusals.shown(view.no, registry.snapshot.targets)
+        facts |= {"completeness": services.completeness.line(view)}
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     return 0
 
 
 def _tell(view: AgentView) -> None:
-    sys.stdout.write(f"{view.hostname} {view.id}: {view.state}\n")
+    sys.stdout.write(f"{shown(view.hostname)} {view.id}: {view.state}\n")
 
 
 def _approve(args: argparse.Namespace) -> int:
@@ -191,7 +191,7 @@ def _allow(args: argparse.Namespace) -> int:
         ignored = None if args.observed is None else args.observed == "ignore"
         view = services.registry.set_addresses(args.agent, actor(), args.address or None, ignored)
         observed = "ignored" if view.observed_ignored else "checked"
-        sys.stdout.write(f"{view.hostname} {view.id}: {', '.join(view.allowed)}; observed address {observed}\n")
+        sys.stdout.write(f"{shown(view.hostname)} {view.id}: {', '.join(view.allowed)}; observed address {observed}\n")
     return 0
 
 

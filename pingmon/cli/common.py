@@ -8,7 +8,7 @@ import getpass
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from pingmon import config as settings
 from pingmon.services.bundle import Services, open_services
 from pingmon.services.passphrases import PepperError
+from pingmon.services.spreadsheet import tame
 from pingmon.store.check import MEND, SAMPLES
 from pingmon.store.rounds import StoreError
 from pingmon.store.schema import SchemaError
@@ -81,7 +82,8 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Columns, output: str) ->
         sys.stdout.write(json.dumps(list(rows), indent=2) + "\n")
         return
     table = [[heading for _, heading in columns]]
-    table += [[_cell(row.get(key)) for key, _ in columns] for row in rows]
+    told = tame if output == "csv" else str
+    table += [[_cell(row.get(key), told) for key, _ in columns] for row in rows]
     if output == "csv":
         text = io.StringIO()
         csv.writer(text).writerows(table)
@@ -92,10 +94,14 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Columns, output: str) ->
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, told: Callable[[str], str]) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    # A terminal must never obey what a stranger chose as a hostname.
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    return shown(told(value) if isinstance(value, str) else str(value))
+
+
+def shown(text: str) -> str:
+    """Text that a stranger chose, for a terminal: it must never be obeyed."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -62,6 +62,11 @@ class _Lines(logging.Formatter):
         record.levelname = record.levelname.lower()
         return super().format(record)
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class names it so
+        """One line, whatever stands in it: a name with a line break must not write a second one."""
+        record.message = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in record.message)
+        return super().formatMessage(record)
+
 
 def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)

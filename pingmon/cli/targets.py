@@ -13,7 +13,7 @@ from pingmon.services.errors import Refused
 from pingmon.services.probes import parse_probe, spell_probe
 from pingmon_agent.wire.contract import Probe
 
-from .common import CommandError, actor, add_config, add_output, print_rows, services_of
+from .common import CommandError, actor, add_config, add_output, print_rows, services_of, shown
 
 COLUMNS = (("id", "ID"), ("name", "NAME"), ("address", "ADDRESS"), ("settings", "PROBING"), ("agent_id", "AGENT"))
 
@@ -65,7 +65,7 @@ def _remove(args: argparse.Namespace) -> int:
     with services_of(args) as services:
         for ref in args.target:
             view = services.registry.remove_target(ref, actor())
-            sys.stdout.write(f"removed {view.name} {view.address}\n")
+            sys.stdout.write(f"removed {shown(view.name)} {shown(view.address)}\n")
     return 0
 
 

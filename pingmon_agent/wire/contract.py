@@ -126,9 +126,9 @@ def _require(ok: bool, code: ErrorCode, message: str) -> None:
 
 def check_hostname(value: str) -> str:
     """`value` in lower case, or WireError: labels of a-z 0-9 _ - as DNS has them, 253 characters at most."""
-    name = value.lower()
+    name = value.lower()  # which makes ASCII of some letters that only look like it
     _require(
-        0 < len(name) <= MAX_TEXT["hostname"] and _HOSTNAME.fullmatch(name) is not None,
+        value.isascii() and 0 < len(name) <= MAX_TEXT["hostname"] and _HOSTNAME.fullmatch(name) is not None,
         ErrorCode.HOSTNAME,
         "hostname must be dot-separated labels of a-z, 0-9, '-' and '_'; set `hostname` in the agent's configuration",
     )

@@ -160,7 +160,7 @@ def test_12_no_engine_io_ends_the_connection(victim: Victim, text: str) -> None:
         assert client.ending(2) is None
 
 
-@pytest.mark.parametrize("text", ["4", "4x", "49", "44/agent,{}", '4{"a":1}', '42["handshake"]'])
+@pytest.mark.parametrize("text", ["4", "4x", "49", "44/agent,{}", '4{"a":1}', '42["handshake"]', "4" + "[" * 4000])
 def test_12_no_socket_io_is_answered_where_it_can_be(victim: Victim, text: str) -> None:
     """In the namespace that was joined, or by the end of the connection."""
     with victim.client().opened() as client:

@@ -14,6 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from pingmon.services.downsample import FIELDS
 from pingmon.services.errors import Invalid, NotFound
+from pingmon.services.spreadsheet import tame
 from pingmon.services.timespan import Span, instant
 
 from .api import NO_AGENT, visible
@@ -112,10 +113,5 @@ def _csv(fields: Sequence[str], rows: Sequence[dict[str, Any]]) -> Response:
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows({name: _tame(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: tame(value) for name, value in row.items()} for row in rows)
     return Response(text.getvalue(), content_type="text/csv; charset=utf-8; header=present")
-
-
-def _tame(value: object) -> object:
-    # A spreadsheet takes a name that begins like this for a formula, and runs it.
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
