@@ -35,6 +35,7 @@ def test_18_valid_events_in_plenty_are_refused_and_then_cut(victim: Victim) -> N
             assert {a["code"] for a in answers if not a.get("ok")} == {"E_RATE"}
             event = json.dumps(["monitoring_data", sample(1)])
             assert flood(client, frame(f"42{AGENT},{event}".encode()) * 500, 10) < 5
+        assert "ten times too many messages" in victim.log()  # and not only what bounds packets of any kind
         with victim.agent("nonsense") as client:
             assert flood(client, frame(f'42{AGENT},["make_coffee"]'.encode()) * 500, 10) < 5
         with victim.agent("pinger") as client:

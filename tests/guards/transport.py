@@ -125,7 +125,7 @@ GUARDS: list[Guard] = [
         "        raise error\n        if True:",
         "tests/abuse/test_floods.py test_no_desc",
     ),
-    ("pingmon/gate.py", "if self.open >= self.most or time", "if time", "tests/abuse/test_floods.py test_too_few"),
+    ("pingmon/gate.py", "if self.open >= self.most or time", "if time", "tests/server/test_limits.py whole_is_bounded"),
     (
         "pingmon/adapters/lines.py",
         "            talker.line.cut()\n",
