@@ -143,7 +143,7 @@ def open_site(directory: Path, settings: Mapping[str, Any] | None = None) -> Sit
     """A site with an empty directory but for the three users."""
     clock = MovableClock()
     directory.mkdir(parents=True, exist_ok=True)
-    certificate = directory / "server.pem"
+    certificate = directory / "shown.pem"
     certificate.write_text(ssl.DER_cert_to_PEM_cert(LEAF))
     config = Config(
         server=ServerSection(data_dir=str(directory), **(settings or {})), tls=TlsSection(certificate=str(certificate))
