@@ -125,6 +125,7 @@ def enlist(services: Services, count: int) -> None:
                                seen_ms=now, decided_ms=now))  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", SENTENCES)
 def test_case_57_what_is_no_host_is_refused_at_save(site: Site, address: str) -> None:
     """By the API, which page and paste use too: 422 and the reason, and nothing is saved."""
@@ -189,6 +190,7 @@ def test_case_57_a_name_that_moves_after_the_check(stage: Stage) -> None:
     assert "E_POLICY_LINK_LOCAL" in agent.wait_log("what this name stands for is not pinged from here")
 
 
+@pytest.mark.slow
 def test_case_58_500_agents_on_one_stranger(site: Site) -> None:
     """Refused with the arithmetic; so are a millisecond, 65,000 bytes and 100,000 targets."""
     enlist(site.application.services, 500)

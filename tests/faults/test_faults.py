@@ -140,6 +140,7 @@ def damaged(lives: Lives, damage: str) -> Verdict:
     return lives.verdict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [

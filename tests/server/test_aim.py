@@ -14,6 +14,7 @@ from pingmon_agent.wire.contract import Probe, State
 
 from .conftest import Open, hello, passphrase
 
+pytestmark = pytest.mark.slow
 THEIRS, OURS = "8.8.8.8", "9.9.9.0/24"  # never pinged: these tests send nothing
 
 
@@ -21,7 +22,8 @@ def register(services: Services, count: int, ip: str = "10.0.0.{}", observed: st
     """Ids of agents that wait for approval."""
     known, made = len(services.registry.agents()), []
     for number in range(known + 1, known + count + 1):
-        secret = passphrase(services)
+        if not len(made) % 20:  # no more may wait by one passphrase
+            secret = passphrase(services, max_uses=20)
         claimed = ip.format(number)
         no = services.enrolment.greet(hello(secret, f"probe-{number}", claimed), observed or claimed).agent_no
         made.append(services.registry.snapshot.agents[no].id)

@@ -348,6 +348,7 @@ def broken_page(work: Path) -> None:
     (work / "samples.db").write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -399,6 +400,7 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(filled: Services, fil
     assert restore(file, data_dir, clock.now_ms, "test").found.raw_rounds == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "statement", "sentence"),
     [

@@ -21,6 +21,7 @@ POLICY = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", ["/", "/agents", "/login", "/nothing", "/api/v1/grid", "/api/v1/nothing", "/-/healthy"]
 )

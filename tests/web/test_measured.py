@@ -86,6 +86,7 @@ def test_the_grid_at_an_instant(hour: Site) -> None:
     assert half["at"] == hour.clock.now_ms / 1000 - 1800
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [
