@@ -12,7 +12,8 @@ import json
 import re
 from typing import Any, NoReturn
 
-from engineio.packet import Packet as Frame
+import engineio.packet
+import engineio.socket
 from socketio.packet import ACK, BINARY_ACK, BINARY_EVENT, CONNECT, DISCONNECT, EVENT, Packet
 
 UNKNOWN, MALFORMED = "unknown-event", "malformed-packet"
@@ -76,11 +77,7 @@ CheckedPacket.json = _Json
 
 
 class _AsText:
-    """What python-engineio takes for one: a message is left as the text it came as.
-
-    It would read what looks like JSON, on its own: a list where Socket.IO has a text, and brackets without end would
-    fail its reader outside of every `try`, so that a stranger's connection is never let go.
-    """
+    """In place of a reader of JSON: a message is left as the text it came as."""
 
     dumps = staticmethod(json.dumps)
 
@@ -89,7 +86,26 @@ class _AsText:
         raise ValueError("not read here")
 
 
-Frame.json = _AsText
+class Frame(engineio.packet.Packet):  # type: ignore[misc]
+    """What python-engineio's server takes a message for.
+
+    Its own would read what looks like JSON: a list where Socket.IO has a text, and brackets without end would fail its
+    reader outside of every `try`, so that a stranger's connection is never let go.
+    """
+
+    json = _AsText
+
+
+class _ServersPackets:
+    """The module as the server's connections see it; clients in the same process keep their own."""
+
+    Packet = Frame
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(engineio.packet, name)
+
+
+engineio.socket.packet = _ServersPackets()
 
 
 def _refuse_constant(word: str) -> NoReturn:

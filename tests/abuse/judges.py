@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from engineio.packet import MESSAGE
-from engineio.packet import Packet as Frame
 
 from pingmon.adapters.lines import CLIENT_PACKETS
-from pingmon.adapters.packet import CheckedPacket, UnreadableError
+from pingmon.adapters.packet import CheckedPacket, Frame, UnreadableError
 from pingmon.services.challenge import Gate, Leaf, Visit
 from pingmon_agent.delivery import Delivery
 from pingmon_agent.ring import Ring
