@@ -35,6 +35,7 @@ from .services.clock import Clock
 from .services.limits import Allowance, Failures
 from .services.passphrases import secret_file
 from .store.check import refuse_damage
+from .store.directory import DirectoryError
 from .store.lock import held
 
 log = logging.getLogger("pingmon")
@@ -127,14 +128,20 @@ class Application:
 
     def _keep_up(self) -> None:
         """Notice what the command line changed in the database, and a new certificate."""
+        away = False
         while True:
             self.sockets.sleep(REFRESH_S)
             if self.certificate is not None:
                 self.certificate.look()
             try:
                 self.services.registry.catch_up()
+                away = False
+            except DirectoryError as error:
+                if not away:
+                    log.error("%s; the last known agents and targets stay in force", error)  # noqa: TRY400 - no bug
+                away = True
             except Exception:
-                log.exception("the directory cannot be read; the last known agents and targets stay in force")
+                log.exception("agents and targets could not be read again; the last known ones stay in force")
 
     def stop(self, committer: threading.Thread) -> None:
         """Commit what waits, then let go of the databases."""
