@@ -67,8 +67,8 @@ class Past:
         return run_blocking(_as_text, picture, at_ms)
 
     def picture_packed(self, at: str) -> bytes:
-        """The same for programs that draw it (docs/wire.md): uint32 length of a head in JSON, the head, R x T int32
-        samples, R x T bytes of states; little-endian. Raises Invalid, Unavailable.
+        """The same for programs that draw it (docs/operations.md): uint32 length of a head in JSON, the head, R x T
+        int32 samples, R x T bytes of states; little-endian. Raises Invalid, Unavailable.
         """
         picture, at_ms = self._picture(at)
         return run_blocking(_as_bytes, picture, at_ms)
