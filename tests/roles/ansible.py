@@ -22,8 +22,8 @@ def program(name: str) -> str:
 
 def play(playbook: Path, *arguments: str, inventory: str = "localhost,") -> subprocess.CompletedProcess[str]:
     """Run a playbook here, with a plain connection."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(playbook.parent), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                   "ANSIBLE_ROLES_PATH": str(ROOT / "roles"), "LC_ALL": "C.UTF-8"}  # fmt: skip
+    environment = {"PATH": os.environ["PATH"], "HOME": str(playbook.parent), "LC_ALL": "C.UTF-8"}
+    environment |= {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
     return subprocess.run([program("ansible-playbook"), "-i", inventory, "-c", "local", "-e",
                            f"ansible_python_interpreter={program('python')}", str(playbook), *arguments],
                           capture_output=True, text=True, env=environment, timeout=100)  # fmt: skip
