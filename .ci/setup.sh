@@ -4,6 +4,7 @@
 #   python REQS   virtual environment with the hash-locked requirements/REQS.txt and this checkout
 #   frontend      the browser part, built into pingmon/static
 #   system        Debian packages that the tests need (only as root and only the missing ones)
+#   bed           Debian packages that the deploy tests make their hosts with (only as root and only the missing ones)
 #   peers         the programs that the benches measure beside ours, unpacked into build/peers and not installed
 # Must not know: how the programs are started or tested.
 set -eu
@@ -121,6 +122,11 @@ step_system() {
     apt chromium chromium-driver iproute2 nftables || say "not root, so these stay missing:$missing (the tests that need them are skipped)"
 }
 
+step_bed() {
+    apt systemd-container mmdebstrap iproute2 openssh-client apt-utils nftables ||
+        say "not root, so these stay missing:$missing (the deploy tests say so)"
+}
+
 # Unpacked only: installing the exporters would leave two daemons running on this machine.
 PEERS="fping iputils-ping prometheus-smokeping-prober prometheus-blackbox-exporter prometheus rrdtool rrdcached librrd8 libdbi1 libwrap0"
 step_peers() {
@@ -146,7 +152,8 @@ while [ $# -gt 0 ]; do
         frontend) step_frontend ;;
         system) step_system ;;
         peers) step_peers ;;
-        *) give_up "setup.sh knows the steps python, frontend, system and peers, not '$1'." ;;
+        bed) step_bed ;;
+        *) give_up "setup.sh knows the steps python, frontend, system, bed and peers, not '$1'." ;;
     esac
     shift
 done

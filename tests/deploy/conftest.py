@@ -1,0 +1,47 @@
+"""Fixtures of the deploy tests. What uses `bed` runs in the namespaces of `python -m tests.deploy` only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .bed import spaces
+from .bed.bed import Bed
+
+FLEET = {"server": "bookworm", "agent1": "bookworm", "agent2": "trixie"}
+LOGS = spaces.ROOT / "build/deploy-logs"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "bed" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.deploy)
+            item.add_marker(pytest.mark.root)
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, Path]:
+    """A Debian tree by release."""
+    return {suite: Path(tree) for suite, tree in json.loads(os.environ["PINGMON_BED_IMAGES"]).items()}
+
+
+@pytest.fixture(scope="session")
+def bed(images: dict[str, Path]) -> Iterator[Bed]:
+    """Three hosts for all tests; a test that changes them rolls back before or after."""
+    shutil.rmtree(LOGS, ignore_errors=True)
+    with Bed({name: images[suite] for name, suite in FLEET.items()}, LOGS) as running:
+        yield running
+
+
+@pytest.fixture
+def network(bed: Bed) -> Iterator[Bed]:
+    """The bed with a network that is whole before and after."""
+    bed.heal()
+    yield bed
+    bed.heal()
