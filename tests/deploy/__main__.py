@@ -15,7 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from .bed import images, spaces
+from .bed import images, newest, spaces
 
 SUITES = ("bookworm", "trixie")
 TOOLS = {
@@ -36,9 +36,7 @@ def check_machine() -> None:
     if missing:
         raise RefusedError(f"the deploy tests need {', '.join(missing)}: run `apt-get install {' '.join(missing)}`.")
     if not Path("/dev/net/tun").exists():
-        raise RefusedError(
-            "the deploy tests need /dev/net/tun: run `modprobe tun`, or give this container that device."
-        )
+        raise RefusedError("the deploy tests need /dev/net/tun: run `modprobe tun`, or give the container that device.")
 
 
 def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -55,15 +53,17 @@ def main(argv: list[str]) -> int:
     try:
         check_machine()
         trees = images.prepare({*SUITES, *options.suite})
+        layer = newest.prepare(trees[newest.SUITE])
     except (RefusedError, images.ImageError) as error:
         print(error, file=sys.stderr)
         return 1
     chosen = any(not word.startswith("-") for word in for_pytest)
     tests = [sys.executable, "-m", "pytest", "-m", "deploy", *([] if chosen else ["tests/deploy"]), *for_pytest]
-    environment = {"PINGMON_BED_IMAGES": json.dumps({suite: str(tree) for suite, tree in trees.items()})}
+    found = {**trees, "ansible-newest": layer}
+    environment = {"PINGMON_BED_IMAGES": json.dumps({name: str(tree) for name, tree in found.items()})}
     if options.words:
         environment["PINGMON_BED_WORDS"] = str(options.words.resolve())
-    spaces.enter(tests, environment)
+    return spaces.enter(tests, environment)
 
 
 if __name__ == "__main__":

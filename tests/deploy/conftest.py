@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from .bed import spaces
+from .bed import newest, spaces
+from .bed.ansible import Ansible, Core, Installation
 from .bed.bed import Bed
 
 FLEET = {"server": "bookworm", "agent1": "bookworm", "agent2": "trixie"}
@@ -27,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, Path]:
-    """A Debian tree by release."""
+    """A Debian tree by release, and `ansible-newest`."""
     return {suite: Path(tree) for suite, tree in json.loads(os.environ["PINGMON_BED_IMAGES"]).items()}
 
 
@@ -37,6 +38,18 @@ def bed(images: dict[str, Path]) -> Iterator[Bed]:
     shutil.rmtree(LOGS, ignore_errors=True)
     with Bed({name: images[suite] for name, suite in FLEET.items()}, LOGS) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def ansible(bed: Bed, images: dict[str, Path]) -> Ansible:
+    """Ansible on the controller, in all versions: build/ansible, build/ansible-oldest, and the newest on Debian 13."""
+    root = newest.mount(images["ansible-newest"], images[newest.SUITE], bed.place / "newest")
+    installations: dict[Core, Installation] = {
+        "main": Installation(spaces.ROOT / "build/ansible/bin"),
+        "oldest": Installation(spaces.ROOT / "build/ansible-oldest/bin"),
+        "newest": Installation(newest.BIN, root),
+    }
+    return Ansible(installations, bed.inventory, bed.place, LOGS)
 
 
 @pytest.fixture
