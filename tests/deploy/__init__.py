@@ -1,1 +1,1 @@
-"""Deploy tests: real systemd hosts on this machine (systemd-nspawn), a network between them, Ansible outside of them."""
+"""Deploy tests: real systemd hosts on this machine (systemd-nspawn), a network between them, Ansible beside them."""

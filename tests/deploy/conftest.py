@@ -5,29 +5,46 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from .bed import spaces
+from .bed import newest, spaces
+from .bed.ansible import Ansible, Core, Installation
 from .bed.bed import Bed
+from .proxy import Proxies
 
 FLEET = {"server": "bookworm", "agent1": "bookworm", "agent2": "trixie"}
+PATIENCE_S = 600
 LOGS = spaces.ROOT / "build/deploy-logs"
+
+
+def inside(words: Path, tests: Sequence[str]) -> list[str]:
+    """How a pytest outside has these tests run in a bed."""
+    return [sys.executable, "-m", "tests.deploy", "--words", str(words), *tests]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not spaces.inside():
+        config.pluginmanager.register(Proxies("bed", inside, spaces.ROOT / "build/deploy.log"))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What uses the bed is a deploy test; a first deploy takes longer than other tests may."""
     for item in items:
         if "bed" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.deploy)
             item.add_marker(pytest.mark.root)
+            if spaces.inside() and not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(PATIENCE_S))
 
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, Path]:
-    """A Debian tree by release."""
+    """A Debian tree by release, and `ansible-newest`."""
     return {suite: Path(tree) for suite, tree in json.loads(os.environ["PINGMON_BED_IMAGES"]).items()}
 
 
@@ -37,6 +54,18 @@ def bed(images: dict[str, Path]) -> Iterator[Bed]:
     shutil.rmtree(LOGS, ignore_errors=True)
     with Bed({name: images[suite] for name, suite in FLEET.items()}, LOGS) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def ansible(bed: Bed, images: dict[str, Path]) -> Ansible:
+    """Ansible on the controller, in all versions: build/ansible, build/ansible-oldest, and the newest on Debian 13."""
+    root = newest.mount(images["ansible-newest"], images[newest.SUITE], bed.place / "newest")
+    installations: dict[Core, Installation] = {
+        "main": Installation(spaces.ROOT / "build/ansible/bin"),
+        "oldest": Installation(spaces.ROOT / "build/ansible-oldest/bin"),
+        "newest": Installation(newest.BIN, root),
+    }
+    return Ansible(installations, bed.inventory, bed.place, LOGS)
 
 
 @pytest.fixture

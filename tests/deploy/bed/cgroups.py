@@ -5,7 +5,6 @@ Must not know: hosts, images.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 PREFIX = "pingmon-bed-"
@@ -19,7 +18,7 @@ def roots() -> list[Path]:
 
 def own_tag() -> str:
     """A name for this bed that no other living bed has: the number of its network namespace."""
-    return f"{PREFIX}{os.stat('/proc/self/ns/net').st_ino}"
+    return f"{PREFIX}{Path('/proc/self/ns/net').stat().st_ino}"
 
 
 def entering(tag: str, host: str, argv: list[str]) -> list[str]:

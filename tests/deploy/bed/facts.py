@@ -58,9 +58,7 @@ def exposure(host: Host, unit: str) -> float:
     return float(found[1])
 
 
-def journal(
-    host: Host, *, unit: str | None = None, priority: str | None = None, boots: str = ""
-) -> list[dict[str, Any]]:
+def journal(host: Host, *, unit: str = "", priority: str = "", boots: str = "") -> list[dict[str, Any]]:
     """Entries of its journal, oldest first, as journalctl's JSON has them (MESSAGE, PRIORITY, _SYSTEMD_UNIT, ...).
 
     `priority` as in `err` (that and worse); `boots` as in `0` for the current one. Works while the host is down, too.
@@ -92,9 +90,8 @@ def difference(before: dict[str, Entry], after: dict[str, Entry]) -> list[str]:
     """What changed between two listings, a line each: `+ path`, `- path`, `! path: was, is`."""
     lines = [f"+ {path}" for path in after if path not in before]
     lines += [f"- {path}" for path in before if path not in after]
-    lines += [
-        f"! {path}: {before[path]}, {after[path]}" for path in before if after.get(path, before[path]) != before[path]
-    ]
+    both = [path for path in before if path in after]
+    lines += [f"! {path}: {before[path]}, {after[path]}" for path in both if before[path] != after[path]]
     return sorted(lines, key=lambda line: line[2:])
 
 

@@ -14,8 +14,9 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,9 +38,8 @@ def cache() -> Path:
 
 def prepare(suites: Iterable[str]) -> dict[str, Path]:
     """A tree for each Debian suite, made where it is missing."""
-    cache().mkdir(parents=True, exist_ok=True)
     wanted = {suite: cache() / f"{suite}-{_key(suite)}" for suite in suites}
-    with _Lock(cache() / "making.lock"):  # a second run waits here instead of making the same again
+    with making():
         for tree in wanted.values():
             hold(tree)
         missing = [suite for suite, tree in wanted.items() if not tree.is_dir()]
@@ -47,6 +47,15 @@ def prepare(suites: Iterable[str]) -> dict[str, Path]:
             list(pool.map(lambda suite: _make(suite, wanted[suite]), missing))
         sweep()
     return wanted
+
+
+@contextmanager
+def making() -> Iterator[None]:
+    """One at a time on this machine: a second run waits here instead of making the same again."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "making.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def hold(tree: Path) -> None:
@@ -82,9 +91,7 @@ def _make(suite: str, tree: Path) -> None:
     """Beside its place first, so that a tree is whole or absent."""
     began, part = time.monotonic(), Path(f"{tree}.part")
     shutil.rmtree(part, ignore_errors=True)
-    print(
-        f"== making the image of a {suite} host (the first run of a week, or after a change of its recipe)", flush=True
-    )
+    print(f"== making the image of a {suite} host (once a week, or when its recipe changes)", flush=True)
     argv = ["sh", str(RECIPE), suite, str(part), *OFFLINE[suite]]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
@@ -100,16 +107,3 @@ def _free_kib() -> int:
     """Memory that is available, in KiB."""
     rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return int(rows["MemAvailable"].split()[0])
-
-
-class _Lock:
-    """One holder at a time, among all processes of this machine."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w")
-
-    def __enter__(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()

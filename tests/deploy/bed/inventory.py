@@ -1,4 +1,4 @@
-"""How Ansible finds the hosts of a bed: keys, known hosts, ssh options and an inventory in the form of inventory.example.
+"""How Ansible finds the hosts of a bed: keys, known hosts, ssh options, an inventory in the form of inventory.example.
 
 Must not know: what is played.
 """

@@ -17,17 +17,7 @@ ROOT = Path(__file__).parents[3]
 HOME = Path("/run/pingmon-bed")  # a tmpfs of this mount namespace: each bed sees its own
 _INSIDE = "PINGMON_BED_INSIDE"
 _PRIVATE = (Path("/run/netns"), Path("/run/systemd/nspawn"), HOME)
-_UNSHARE = (
-    "unshare",
-    "--net",
-    "--mount",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-    "--propagation",
-    "private",
-)
+_SPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
 
 
 def inside() -> bool:
@@ -45,7 +35,7 @@ def enter(argv: list[str], environment: Mapping[str, str]) -> NoReturn:
     """Become `argv`, run by this module as first process of fresh namespaces; its exit code is the result."""
     first = [sys.executable, "-m", "tests.deploy.bed.spaces", *argv]
     os.chdir(ROOT)
-    os.execvpe("unshare", [*_UNSHARE, *first], {**os.environ, **environment, _INSIDE: "1"})
+    os.execvpe("unshare", ["unshare", *_SPACES, *first], {**os.environ, **environment, _INSIDE: "1"})
 
 
 def _furnish() -> None:
