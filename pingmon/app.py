@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -17,9 +18,10 @@ from urllib.parse import urlsplit
 from flask import Flask
 from flask_socketio import SocketIO
 
+from pingmon_agent.wire import notify
 from pingmon_agent.wire.contract import MAX_MESSAGE_BYTES, NAMESPACE
 
-from . import concurrency, tls
+from . import concurrency, tls, vitals
 from .adapters import metrics, web
 from .adapters.agent_socket import AgentSocket
 from .adapters.bouncer import Bouncer
@@ -34,9 +36,10 @@ from .services.bundle import Services, open_services
 from .services.clock import Clock
 from .services.limits import Allowance, Failures
 from .services.passphrases import secret_file
-from .store.check import refuse_damage
+from .store.check import DIRECTORY, SAMPLES, refuse_damage
 from .store.directory import DirectoryError
 from .store.lock import held
+from .watch import Watch
 
 log = logging.getLogger("pingmon")
 # design.md: agents are dropped after 30 s of silence; a stall of the server of 15 s drops nobody.
@@ -164,15 +167,16 @@ def serve(config: Config) -> None:
 
     Raises TlsError, LockError, DamageError, what `open_services` does, and Refused where targets are above the limits.
     """
+    notifier = notify.taken_from(os.environ)
     certificate, key = Path(config.tls.certificate), Path(config.tls.key)
     served = tls.Served(certificate, key, config.tls.minimum_version)
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with held(config.data_dir):
         refuse_damage(config.data_dir)
-        _serve(config, served)
+        _serve(config, served, notifier)
 
 
-def _serve(config: Config, served: tls.Served) -> None:
+def _serve(config: Config, served: tls.Served, notifier: notify.Notifier) -> None:
     application = create_app(config)
     application.services.registry.check_load()
     application.certificate = served
@@ -184,13 +188,27 @@ def _serve(config: Config, served: tls.Served) -> None:
     gc.collect()
     gc.freeze()
     committer = application.start_background()
+    watch = _watch(application, server.port, notifier)
+    watch.start(application.sockets.start_background_task)
     _stop_on_signal(server)
     signal.signal(signal.SIGHUP, lambda _number, _frame: served.ask())
     log.info("serving url=%s port=%d mode=%s rounds=%d", config.public_url, server.port, concurrency.mode(), rounds)
     server.run()
+    notifier.say(notify.STOPPING)
+    watch.stop()
     log.info("stopping: committing what waits")
     application.stop(committer)
     log.info("stopped")
+
+
+def _watch(application: Application, port: int, notifier: notify.Notifier) -> Watch:
+    config, ingest = application.config, application.services.ingest
+    checks = {
+        "the front door": vitals.Front(config.server.listen, port, application.gate).check,
+        "the databases": vitals.databases(config.data_dir / name for name in (DIRECTORY, SAMPLES)),
+        "the committer": vitals.committer(ingest),
+    }
+    return Watch(notifier, checks, lambda: f"{application.agents.connections} agents connected, {config.public_url}")
 
 
 def _stop_on_signal(server: concurrency.Server) -> None:

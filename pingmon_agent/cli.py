@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import faulthandler
 import http.client
 import json
 import logging
@@ -124,6 +125,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.exit_when_unapproved:
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, exit_when_unapproved=True))
     log.setup(config.log.level)
+    faulthandler.enable(2)  # systemd ends an agent that hangs by SIGABRT: the log says where it hung
     if (warning := configuration.open_to_others(config)) is not None:
         logging.getLogger("pingmon_agent").warning(warning)
     return Agent(config).run()
