@@ -32,6 +32,7 @@ from .adapters.lines import Lines
 from .adapters.packet import CheckedPacket
 from .config import Config
 from .gate import Gate
+from .reload import Reload
 from .services.bundle import Services, open_services
 from .services.clock import Clock
 from .services.limits import Allowance, Failures
@@ -71,8 +72,9 @@ def may_come_from(config: Config) -> Callable[[str, Environ], bool]:
 class Application:
     """Flask, sockets and services of one process."""
 
-    def __init__(self, config: Config, services: Services) -> None:
+    def __init__(self, config: Config, services: Services, reload: Reload | None = None) -> None:
         self.config, self.services = config, services
+        self.reload = reload or Reload(config, lambda: config)
         self.flask = Flask("pingmon", static_folder=None)
         self.flask.extensions["pingmon"] = services
         self.sockets = SocketIO(
@@ -111,6 +113,8 @@ class Application:
             handler_faults=lambda: self.agents.faults,
             certificate_not_after=lambda: self.certificate.chain.not_after if self.certificate else 0.0,
             certificate_failures=lambda: self.certificate.failures if self.certificate else 0,
+            reload_successful=lambda: self.reload.successful,
+            reload_succeeded_at=lambda: self.reload.succeeded_at,
         )
         self.flask.register_blueprint(metrics.blueprint(services, outside, web.may_read_metrics))
         entrance = Entrance(self.flask.wsgi_app, self.lines.may_open, web.MAX_BODY_BYTES)
@@ -130,10 +134,11 @@ class Application:
         return committer
 
     def _keep_up(self) -> None:
-        """Notice what the command line changed in the database, and a new certificate."""
+        """Notice what the command line changed in the database, a new certificate, and a wish to reload."""
         away = False
         while True:
             self.sockets.sleep(REFRESH_S)
+            self.reload.look()
             if self.certificate is not None:
                 self.certificate.look()
             try:
@@ -157,13 +162,13 @@ class Application:
         self.services.close()
 
 
-def create_app(config: Config, clock: Clock | None = None) -> Application:
+def create_app(config: Config, clock: Clock | None = None, reload: Reload | None = None) -> Application:
     """Open the databases under `data_dir` and wire everything; raises what `open_services` raises."""
-    return Application(config, open_services(config, clock))
+    return Application(config, open_services(config, clock), reload)
 
 
-def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT.
+def serve(config: Config, load: Callable[[], Config]) -> None:
+    """Run until SIGTERM or SIGINT; at SIGHUP `load` the configuration again.
 
     Raises TlsError, LockError, DamageError, what `open_services` does, and Refused where targets are above the limits.
     """
@@ -173,11 +178,11 @@ def serve(config: Config) -> None:
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with held(config.data_dir):
         refuse_damage(config.data_dir)
-        _serve(config, served, notifier)
+        _serve(config, served, notifier, Reload(config, load, notifier, served.ask))
 
 
-def _serve(config: Config, served: tls.Served, notifier: notify.Notifier) -> None:
-    application = create_app(config)
+def _serve(config: Config, served: tls.Served, notifier: notify.Notifier, reload: Reload) -> None:
+    application = create_app(config, reload=reload)
     application.services.registry.check_load()
     application.certificate = served
     listen, port = config.server.listen, config.server.port
@@ -191,7 +196,7 @@ def _serve(config: Config, served: tls.Served, notifier: notify.Notifier) -> Non
     watch = _watch(application, server.port, notifier)
     watch.start(application.sockets.start_background_task)
     _stop_on_signal(server)
-    signal.signal(signal.SIGHUP, lambda _number, _frame: served.ask())
+    signal.signal(signal.SIGHUP, lambda _number, _frame: reload.ask())
     log.info("serving url=%s port=%d mode=%s rounds=%d", config.public_url, server.port, concurrency.mode(), rounds)
     server.run()
     notifier.say(notify.STOPPING)

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from .answers import Answer, Patience
@@ -29,6 +30,7 @@ from .metrics import Metrics, MetricsServer
 from .pairs import Pairs
 from .policy import Judge, policy_of
 from .refusals import Refusals
+from .reload import Reload
 from .resolve import Resolver
 from .ring import Ring
 from .rounds import Rounds
@@ -63,8 +65,11 @@ def boot_time() -> float:
 class Agent:
     """All parts of a running agent. `run` returns the exit code of the process."""
 
-    def __init__(self, config: Config) -> None:
-        """Raises BusyError if another agent keeps its rounds where this one is to keep them, KeyFileError."""
+    def __init__(self, config: Config, load: Callable[[], Config] | None = None) -> None:
+        """`load` reads the configuration again. Raises BusyError if another agent keeps its rounds where this one is to
+        keep them, KeyFileError.
+        """
+        notifier = notify.taken_from(os.environ)
         self._door = Door(keep_of(config), _wall_ms)
         self._config, self._exit_code = config, EXIT_OK
         self._stop = threading.Event()
@@ -94,6 +99,7 @@ class Agent:
             start_spread_s=config.agent.start_spread_s,
             on_answer=self._on_answer,
         )
+        self._reload = Reload(config, self._judge.policy, load or (lambda: config), notifier)
         self._view = View(
             version=version(),
             config=config,
@@ -105,12 +111,13 @@ class Agent:
             delivery=self._delivery,
             uplink=self._uplink,
             room=room,
+            reload=self._reload,
         )
         self._metrics = Metrics(self._view.facts, self._pairs)
-        self._service = self._as_service()
+        self._service = self._as_service(notifier)
 
     def run(self) -> int:
-        """Load, open, start, wait, stop. SIGTERM and SIGINT end it cleanly within two seconds."""
+        """Load, open, start, wait, stop. SIGTERM and SIGINT end it cleanly within two seconds, SIGHUP reloads."""
         try:
             client_context(self._config.server.ca_file, self._config.server.minimum_tls)
             engine = self._view.engine = EchoEngine(self._stop)
@@ -120,6 +127,7 @@ class Agent:
             return EXIT_FAILED
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self._service.ask(self._reload.run))
         key = grouped(self._door.keep.identity.fingerprint)
         facts = {"hostname": self._config.agent.hostname, "key": key, "icmp": engine.mode, "families": engine.families}
         _log.info(say("agent started", version=version(), **facts))
@@ -137,14 +145,13 @@ class Agent:
         _log.info(say("agent stopped", rounds=self._rounds.counts.done, undelivered=self._ring.waiting()))
         return self._exit_code
 
-    def _as_service(self) -> Service:
+    def _as_service(self, notifier: notify.Notifier) -> Service:
         flusher = self._journal.flusher if self._journal is not None else None
         stopped = {
             "the round loop": lambda: self._rounds.pulse.stopped,
             "the uplink": lambda: self._uplink.stopped,
             "the flusher": lambda: flusher is not None and flusher.died,
         }
-        notifier = notify.taken_from(os.environ)
         return Service(notifier, begun=lambda: self._rounds.pulse.begun, stopped=stopped, status=self._view.line)
 
     def _open_pages(self) -> MetricsServer | None:

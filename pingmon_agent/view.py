@@ -14,6 +14,7 @@ from .door import Door
 from .engine import EchoEngine
 from .journal import Journal, JournalCounts
 from .metrics import Facts, build_labels, error_reasons
+from .reload import Reload
 from .ring import Ring
 from .rounds import Rounds
 from .schedule import Schedule
@@ -37,6 +38,7 @@ class View:
     delivery: Delivery
     uplink: Uplink
     room: int
+    reload: Reload
     engine: EchoEngine | None = None
 
     def facts(self) -> Facts:
@@ -88,7 +90,7 @@ class View:
         return f"{files.directory}, {files.size / 2**20:.1f} of {files.max_bytes // 2**20} MiB"
 
     def _values(self) -> dict[str, float | dict[tuple[str, ...], float]]:
-        values = {**self._probe_values(), **self._uplink_values(), **self._spool_values()}
+        values = {**self._probe_values(), **self._uplink_values(), **self._spool_values(), **self._reload_values()}
         return {f"pingmon_agent_{name}": value for name, value in values.items()}
 
     def _probe_values(self) -> dict[str, float | dict[tuple[str, ...], float]]:
@@ -162,4 +164,10 @@ class View:
             "spool_limit_bytes": files.max_bytes if files is not None else 0,
             "spool_write_failures_total": counts.failures,
             "spool_damaged_total": {("block",): counts.damaged, ("file",): counts.set_aside},
+        }
+
+    def _reload_values(self) -> dict[str, float | dict[tuple[str, ...], float]]:
+        return {
+            "config_last_reload_successful": float(self.reload.successful),
+            "config_last_reload_success_timestamp_seconds": self.reload.succeeded_at,
         }

@@ -40,7 +40,7 @@ def _serve(args: argparse.Namespace) -> int:
     from pingmon.app import serve
 
     try:
-        serve(config)
+        serve(config, lambda: settings.load(args.config))
     except TlsError as error:
         raise CommandError(str(error), EX_CONFIG) from error
     except Refused as refusal:

@@ -33,13 +33,16 @@ WATCHDOG_S = 1.5
 
 
 @contextmanager
-def alone(home: Path, systemd: Systemd, program: tuple[str, ...] = ("-m", "pingmon_agent")) -> Iterator[Agent]:
-    """An agent whose server does not answer."""
+def alone(
+    home: Path, systemd: Systemd, program: tuple[str, ...] = ("-m", "pingmon_agent"), metrics: str = ""
+) -> Iterator[Agent]:
+    """An agent whose server does not answer; `metrics` is where it serves its pages."""
     server = Server(home / "server", free_port())
     server.directory.mkdir()
     make_pki(server.directory)
     agent = Agent(server, home / "agent", "probe-1", environment=systemd.environment(WATCHDOG_S), program=program)
     write_agent(agent, url=server.url.replace("https", "wss"), ip_address="127.0.0.1", passphrase=PASSPHRASE)
+    agent.config.write_text(agent.config.read_text().replace('listen = ""', f'listen = "{metrics}"'))
     agent.start()
     assert agent.child is not None
     try:
