@@ -71,9 +71,7 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey, *, replace: bool = Fa
     write_new(path, pem, KEY_MODE, replace=replace, like=like, limit=KEY_LIMIT)
 
 
-def write_certificate(
-    path: Path, *chain: x509.Certificate, replace: bool = False, like: Path | None = None
-) -> None:
+def write_certificate(path: Path, *chain: x509.Certificate, replace: bool = False, like: Path | None = None) -> None:
     """Write a certificate and those above it, see `write_new`; `-` is standard output."""
     pem = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain)
     if path == STANDARD:
