@@ -13,7 +13,8 @@ from pingmon.services.approval import Expected
 from pingmon.services.registry import Registry
 from pingmon.services.views import AgentView
 
-from .common import actor, add_config, add_output, print_rows, services_of, shown
+from .common import actor, add_config, services_of
+from .plain import add_output, print_rows, shown
 
 Action = Callable[[Registry, str, str], AgentView]
 GROUPED = 16

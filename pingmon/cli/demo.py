@@ -17,8 +17,9 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from pingmon.cli.children import Child, wait_until
-from pingmon.cli.common import CommandError, services_of
+from pingmon.cli.common import services_of
 from pingmon.cli.demo_home import HOSTNAME, Home, check_host, has_ipv6
+from pingmon.cli.plain import CommandError
 from pingmon.services.bundle import Services
 from pingmon_agent.wire.contract import State
 from pingmon_agent.wire.notify import left_out_of

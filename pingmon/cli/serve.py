@@ -20,7 +20,8 @@ from pingmon.store.rounds import StoreError
 from pingmon.store.schema import SchemaError
 from pingmon.tls import TlsError
 
-from .common import CommandError, add_config
+from .common import add_config
+from .plain import CommandError
 
 EX_CONFIG = 78
 

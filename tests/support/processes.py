@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from pingmon.cli.children import Child
 from pingmon.cli.main import run as run_command
-from pingmon.cli.pki import create_authority, issue_leaf
+from pingmon.cli.pki_authority import create_authority, issue_leaf
 
 from .web import Session
 
