@@ -15,7 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import words
+from . import releases, words
 from .bed import images, newest, spaces
 
 SUITES = ("bookworm", "trixie")
@@ -56,7 +56,8 @@ def main(argv: list[str]) -> int:
         check_machine()
         trees = images.prepare({*SUITES, *options.suite})
         layer = newest.prepare(trees[newest.SUITE])
-    except (RefusedError, images.ImageError) as error:
+        releases.prepare()
+    except (RefusedError, images.ImageError, releases.WheelhouseError) as error:
         print(error, file=sys.stderr)
         return 1
     if options.prepare:

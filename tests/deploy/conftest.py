@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from .bed import newest, spaces
+from .bed import inventory, newest, spaces
 from .bed.ansible import Ansible, Core, Installation
 from .bed.bed import Bed
+from .first import deploy
+from .fleet import Fleet
 from .proxy import Proxies
+from .releases import WHEELHOUSE
 
 FLEET = {"server": "bookworm", "agent1": "bookworm", "agent2": "trixie"}
 PATIENCE_S = 600
@@ -74,3 +77,21 @@ def network(bed: Bed) -> Iterator[Bed]:
     bed.heal()
     yield bed
     bed.heal()
+
+
+@pytest.fixture(scope="session")
+def fleet(bed: Bed, ansible: Ansible) -> Iterator[Fleet]:
+    """pingmon on all hosts, from bare ones by site.yml; tests use it in the order of their files."""
+    bed.reset()
+    variables = {
+        "pingmon_address": "{{ ansible_host }}",
+        "pingmon_server_address": bed["server"].address,
+        "pingmon_server_targets": [{"name": "server", "address": bed["server"].address}],
+        "pingmon_agent_start_spread_s": 1,
+        "pingmon_wheelhouse_dir": str(WHEELHOUSE),
+    }
+    inventory.write_inventory(bed.inventory.parent, bed.hosts.values(), bed.ssh_config, variables=variables)
+    fleet = Fleet(bed, ansible)
+    deploy(fleet)
+    yield fleet
+    print(fleet.first.result(len(bed.hosts)))

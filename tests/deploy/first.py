@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from .bed import facts
 
 if TYPE_CHECKING:
+    from .bed.ansible import Played
     from .bed.facts import Entry
     from .fleet import Fleet
-    from .plays import Played
 
 
 @dataclass
@@ -46,7 +46,7 @@ def deploy(fleet: Fleet) -> First:
     seen, hosts = fleet.first, list(fleet.bed.hosts.values())
     seen.before = {host.name: facts.files(host) for host in hosts}
     checked = fleet.play("site.yml", "--check", "--diff", check=False)
-    seen.check_failed = sum(counts["failed"] + counts["unreachable"] for counts in checked.hosts.values()) or checked.code
+    seen.check_failed = sum(counts["failed"] + counts["unreachable"] for counts in checked.recap.values()) or checked.code
     seen.check_left = [line for host in hosts for line in facts.difference(seen.before[host.name], facts.files(host))]
     began = time.time()
     seen.run = fleet.play("site.yml")

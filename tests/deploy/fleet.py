@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import subprocess
 import time
@@ -18,8 +17,10 @@ from typing import Any
 from tests.support.processes import free_port, wait_for
 from tests.support.web import EMAIL, PASSWORD, Session
 
+from .bed.ansible import Ansible, Core, Played
 from .bed.bed import Bed
-from .plays import Played, play
+from .first import First
+from .releases import NEXT, VERSION
 
 AGENTS = ("agent1", "agent2")
 EVERY_S = 5.0
@@ -29,19 +30,20 @@ PATHS = (("agent1", "agent2"), ("agent2", "agent1"), ("agent1", "server"), ("age
 
 @dataclass
 class Fleet:
-    """The bed with pingmon on it. `played` has what each play of this session said, in order."""
+    """The bed with pingmon on it. `played` has each play of this session: its name, its words, what it said."""
 
     bed: Bed
-    wheelhouse: Path
-    played: list[Played] = field(default_factory=list)
+    ansible: Ansible
+    first: First = field(default_factory=First)
+    played: list[tuple[str, tuple[str, ...], Played]] = field(default_factory=list)
+    version: str = VERSION
+    next_version: str = NEXT
     _session: Session | None = None
 
-    def play(self, name: str, *arguments: str, core: str = "main", check: bool = True) -> Played:
+    def play(self, name: str, *words: str, core: Core = "main", check: bool = True) -> Played:
         """Run a playbook of this repository; AssertionError with the end of what it said where `check` and it fails."""
-        variables = {"pingmon_wheelhouse_dir": str(self.wheelhouse)}
-        done = play(self.bed, f"playbooks/{name}", "-e", json.dumps(variables), *arguments, core=core)
-        self.played.append(done)
-        assert done.code == 0 or not check, f"{name} ended with {done.code}:\n{done.output[-6000:]}"
+        done = self.ansible.play(f"playbooks/{name}", *words, core=core, check=check)
+        self.played.append((name, words, done))
         return done
 
     # ---- the server's command line, and its API the way an operator without a browser on the server has it
@@ -88,6 +90,11 @@ class Fleet:
     def ca_file(self) -> Path:
         """The authority that the plays made beside the inventory."""
         return self.bed.inventory.parent / "pki/ca.pem"
+
+    def versions(self) -> dict[str, str]:
+        """What is in use on each host."""
+        commands = {"server": "pingmon", **dict.fromkeys(AGENTS, "pingmon-agent")}
+        return {name: self.bed[name].run(word, "--version").stdout.split()[-1] for name, word in commands.items()}
 
     # ---- what was measured
 

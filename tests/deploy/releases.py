@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
+import platform
 import subprocess
-import sys
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+WHEELHOUSE = ROOT / "build/deploy-wheelhouse"
+VERSION, NEXT = "0.1.0", "0.1.1"
 PLATFORMS = ("server:cp311", "agent:cp311", "agent:cp313")  # of the hosts of the bed: Debian 12, and an agent on 13
+
+
+class WheelhouseError(Exception):
+    """The releases could not be built; the text says which."""
 
 
 def renumbered(wheel: Path, version: str, folder: Path) -> Path:
@@ -39,12 +43,19 @@ def renumbered(wheel: Path, version: str, folder: Path) -> Path:
     return made
 
 
-def build(wheel: Path, out: Path, python: Path, arch: str, platforms: Iterable[str] = PLATFORMS) -> None:
-    """The archives for a wheel, by the program that playbooks/wheelhouse.yml runs; needs the package index at first."""
-    wanted = [word for platform in platforms for word in ("--platform", f"{platform}:{arch}")]
-    program = ROOT / "roles/pingmon_common/files/wheelhouse.py"
-    argv = [str(python), str(program), "--root", str(ROOT), "--out", str(out), "--wheel", str(wheel), *wanted]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+def prepare() -> None:
+    """Both releases in `WHEELHOUSE`, by what playbooks/wheelhouse.yml runs; needs the package index the first time."""
+    wheels = WHEELHOUSE / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    _build("the wheelhouse", [])
+    wheel = max((ROOT / "dist").glob("pingmon-*.whl"))
+    _build("the wheelhouse of the next release", ["--wheel", str(renumbered(wheel, NEXT, wheels))])
+
+
+def _build(what: str, words: list[str]) -> None:
+    program, python = ROOT / "roles/pingmon_common/files/wheelhouse.py", ROOT / "build/ansible/bin/python"
+    platforms = [word for name in PLATFORMS for word in ("--platform", f"{name}:{platform.machine()}")]
+    argv = [str(python), str(program), "--root", str(ROOT), "--out", str(WHEELHOUSE), *platforms, *words]
+    done = subprocess.run(argv, stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
-        sys.exit(f"the wheelhouse of the deploy tests was not built ({done.returncode}); what it said stands above.")
-    json.loads(done.stdout.splitlines()[-1])
+        raise WheelhouseError(f"{what} could not be built; what was said stands above.")

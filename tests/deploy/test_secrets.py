@@ -38,7 +38,7 @@ def test_an_agent_with_a_passphrase_waits_for_approval_and_goes_on_by_itself(fle
 def test_nothing_printed_has_the_passphrase(fleet: Fleet, passphrase: str) -> None:
     secret = passphrase.removeprefix("pm1-").split("-")[0]
     assert len(secret) >= 16
-    assert not [played.name for played in fleet.played if secret in played.output]
+    assert not [name for name, _, said in fleet.played if secret in said.output]
     for host in fleet.bed.hosts.values():
         assert secret not in facts.journal_text(host), host.name
 
@@ -48,7 +48,7 @@ def test_no_process_has_a_secret_in_its_arguments_or_environment(fleet: Fleet, p
     for host in fleet.bed.hosts.values():
         seen = host.run("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'").stdout
         assert not [word for word in (passphrase, *keys) if word in seen], host.name
-    assert not [played.name for played in fleet.played if keys[0] in played.output]
+    assert not [name for name, _, said in fleet.played if keys[0] in said.output]
 
 
 def test_files_with_secrets_are_for_those_who_need_them(fleet: Fleet, passphrase: str) -> None:
@@ -64,7 +64,7 @@ def test_a_fleet_by_passphrase_gets_a_new_one(fleet: Fleet, passphrase: str) -> 
     fresh = fleet.bed["agent2"].read(PASSPHRASE).strip()
     assert fresh.startswith("pm1-")
     assert fresh != passphrase
-    assert fresh[4:40] not in fleet.played[-1].output
+    assert fresh[4:40] not in fleet.played[-1][2].output
     fleet.wait("agent2")
 
 
