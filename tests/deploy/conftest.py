@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.facts import publish
+
 from .bed import inventory, newest, spaces
 from .bed.ansible import Ansible, Core, Installation
 from .bed.bed import Bed
-from .first import deploy
+from .first import First, deploy
 from .fleet import Fleet
 from .proxy import Proxies
 from .releases import WHEELHOUSE
 
 FLEET = {"server": "bookworm", "agent1": "bookworm", "agent2": "trixie"}
 PATIENCE_S = 600
+RESULTS: list[First] = []
 LOGS = spaces.ROOT / "build/deploy-logs"
 
 
@@ -43,6 +46,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.root)
             if spaces.inside() and not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(PATIENCE_S))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The line that design.md asks for, and the same in build/bench."""
+    for seen in RESULTS:
+        terminalreporter.ensure_newline()
+        publish("deploy", seen.result(len(FLEET)), {"live_after_s": seen.live_after_s})
 
 
 @pytest.fixture(scope="session")
@@ -93,5 +103,5 @@ def fleet(bed: Bed, ansible: Ansible) -> Iterator[Fleet]:
     inventory.write_inventory(bed.inventory.parent, bed.hosts.values(), bed.ssh_config, variables=variables)
     fleet = Fleet(bed, ansible)
     deploy(fleet)
+    RESULTS.append(fleet.first)
     yield fleet
-    print(fleet.first.result(len(bed.hosts)))

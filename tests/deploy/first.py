@@ -31,14 +31,17 @@ class First:
     rolled_back: int = 0
     left: int = -1
 
-    def result(self, hosts: int) -> str:
-        """The RESULT line of design.md."""
-        changed = sum(sum(played.changed.values()) for played in self.again[:1]) if self.again else -1
-        return (
-            f"RESULT deploy hosts={hosts} first_run_s={self.run_s:.1f} second_run_changed={changed} "
-            f"check_failed={self.check_failed} reboot_ok={int(len(self.rebooted) == hosts)} "
-            f"rollback_ok={self.rolled_back} uninstall_left={self.left}"
-        )
+    def result(self, hosts: int) -> dict[str, float]:
+        """The keys of RESULT deploy (design.md); -1 where the run did not get that far."""
+        return {
+            "hosts": hosts,
+            "first_run_s": self.run_s,
+            "second_run_changed": sum(self.again[0].changed.values()) if self.again else -1,
+            "check_failed": self.check_failed,
+            "reboot_ok": len(self.rebooted) == hosts,
+            "rollback_ok": self.rolled_back,
+            "uninstall_left": self.left,
+        }
 
 
 def deploy(fleet: Fleet) -> First:
