@@ -6,14 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
 
 from pingmon.services.approval import Expected
 from pingmon.services.registry import Registry
 from pingmon.services.views import AgentView
 
-from . import preapproval
+from . import agents_wait, preapproval
+from .agents_rows import rows_of
 from .common import actor, add_config, services_of
 from .plain import add_output, print_rows, shown
 
@@ -28,6 +27,7 @@ COLUMNS = (
     ("fingerprint", "KEY"),
     ("version", "VERSION"),
     ("seen", "LAST SEEN"),
+    ("last_round_ago", "LAST ROUND"),
     ("id", "ID"),
 )
 ACTIONS: dict[str, tuple[str, Action]] = {
@@ -61,6 +61,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _register_release(verbs)
     _register_rekey(verbs)
     preapproval.register(verbs)
+    agents_wait.register(verbs)
     _register_allow(verbs)
 
 
@@ -100,14 +101,9 @@ def _register_allow(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _list(args: argparse.Namespace) -> int:
     with services_of(args) as services:
-        rows = [_row(view) for view in services.registry.agents() if args.state in (None, view.state)]
+        rows = rows_of(services, [view for view in services.registry.agents() if args.state in (None, view.state)])
     print_rows(rows, COLUMNS, args.output)
     return 0
-
-
-def _row(view: AgentView) -> dict[str, Any]:
-    seen = datetime.fromtimestamp(view.last_seen_ms / 1000, UTC)
-    return view.as_json() | {"seen": seen.strftime("%Y-%m-%d %H:%M:%SZ")}
 
 
 def _show(args: argparse.Namespace) -> int:
