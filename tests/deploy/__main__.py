@@ -1,6 +1,7 @@
 """`make deploy-test` = `python -m tests.deploy`: images first, then the deploy tests in namespaces of their own.
 
-    python -m tests.deploy [--prepare] [--words FILE] [--suite bullseye ...] [PYTEST ARGUMENT...]
+    python -m tests.deploy [--suite bullseye ...] [--words FILE] [PYTEST ARGUMENT...]
+    python -m tests.deploy --prepare | --shell
 
 Nothing of it can outlive this process: it becomes the program that the namespaces hang on. Exit code: pytest's, or 1
 with a sentence where this machine cannot do it; it never skips.
@@ -15,10 +16,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import words
+from . import fleet, words
 from .bed import images, newest, spaces
 
-SUITES = ("bookworm", "trixie")
 TOOLS = {
     "systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "ip": "iproute2", "ssh": "openssh-client",
     "apt-ftparchive": "apt-utils", "unshare": "util-linux", "nsenter": "util-linux", "journalctl": "systemd",
@@ -38,31 +38,41 @@ def check_machine() -> None:
         raise RefusedError(f"the deploy tests need {', '.join(missing)}: run `apt-get install {' '.join(missing)}`.")
     if not Path("/dev/net/tun").exists():
         raise RefusedError("the deploy tests need /dev/net/tun: run `modprobe tun`, or give the container that device.")
+    if not (spaces.ROOT / "build/ansible-oldest/bin/ansible").exists():
+        raise RefusedError("the deploy tests need Ansible in build/: run `make deploy-test`, which brings it.")
 
 
 def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and what of it is pytest's."""
-    parser = argparse.ArgumentParser(prog="python -m tests.deploy", description="deploy tests on real systemd hosts")
+    parser = argparse.ArgumentParser(prog="python -m tests.deploy", allow_abbrev=False, usage=__doc__)
     parser.add_argument("--prepare", action="store_true", help="make the images and go")
+    parser.add_argument("--shell", action="store_true", help="no tests: a shell beside the hosts")
     parser.add_argument("--words", type=Path, help="write what pytest reports to this file, for a pytest outside")
     parser.add_argument("--suite", action="append", default=[], help="make the image of this Debian release, too")
     return parser.parse_known_args(argv)
 
 
+def prepare(suites: set[str]) -> dict[str, str]:
+    """Trees by name. In the namespaces of another bed there is no network to make any with: those of that bed."""
+    if spaces.inside():
+        return {name: str(tree) for name, tree in fleet.handed_in().items()}
+    trees = images.prepare(suites)
+    return {name: str(tree) for name, tree in {**trees, fleet.NEWEST: newest.prepare(trees[newest.SUITE])}.items()}
+
+
 def main(argv: list[str]) -> int:
-    """Does not come back where all is well."""
+    """Comes back only where nothing is to be run, or nothing can be."""
     options, for_pytest = arguments(argv)
     try:
         check_machine()
-        trees = images.prepare({*SUITES, *options.suite})
-        layer = newest.prepare(trees[newest.SUITE])
+        environment = {fleet.VARIABLE: json.dumps(prepare({*fleet.FLEET.values(), *options.suite}))}
     except (RefusedError, images.ImageError) as error:
         print(error, file=sys.stderr)
         return 1
     if options.prepare:
         return 0
-    found = {**trees, "ansible-newest": layer}
-    environment = {"PINGMON_BED_IMAGES": json.dumps({name: str(tree) for name, tree in found.items()})}
+    if options.shell:
+        return spaces.enter([sys.executable, "-m", fleet.__name__], environment)
     if options.words:
         environment[words.VARIABLE] = str(options.words.resolve())
         for_pytest += ["-p", words.__name__, "-p", "no:cacheprovider"]
