@@ -15,10 +15,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from . import fleet, words
+from . import words
 from .bed import images, newest, spaces
 
+SUITES = ("bookworm", "trixie")
+IMAGES = "PINGMON_BED_IMAGES"  # for the process inside: trees by name, as JSON
 TOOLS = {
     "systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "ip": "iproute2", "ssh": "openssh-client",
     "apt-ftparchive": "apt-utils", "unshare": "util-linux", "nsenter": "util-linux", "journalctl": "systemd",
@@ -36,15 +39,15 @@ def check_machine() -> None:
     missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
     if missing:
         raise RefusedError(f"the deploy tests need {', '.join(missing)}: run `apt-get install {' '.join(missing)}`.")
-    if not Path("/dev/net/tun").exists():
-        raise RefusedError("the deploy tests need /dev/net/tun: run `modprobe tun`, or give the container that device.")
     if not (spaces.ROOT / "build/ansible-oldest/bin/ansible").exists():
         raise RefusedError("the deploy tests need Ansible in build/: run `make deploy-test`, which brings it.")
+    if not Path("/dev/net/tun").exists():
+        raise RefusedError("the deploy tests need /dev/net/tun: run `modprobe tun`, or give the container that device.")
 
 
 def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and what of it is pytest's."""
-    parser = argparse.ArgumentParser(prog="python -m tests.deploy", allow_abbrev=False, usage=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.deploy", allow_abbrev=False, description=__doc__)
     parser.add_argument("--prepare", action="store_true", help="make the images and go")
     parser.add_argument("--shell", action="store_true", help="no tests: a shell beside the hosts")
     parser.add_argument("--words", type=Path, help="write what pytest reports to this file, for a pytest outside")
@@ -52,31 +55,33 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
-def prepare(suites: set[str]) -> dict[str, str]:
-    """Trees by name. In the namespaces of another bed there is no network to make any with: those of that bed."""
-    if spaces.inside():
-        return {name: str(tree) for name, tree in fleet.handed_in().items()}
-    trees = images.prepare(suites)
-    return {name: str(tree) for name, tree in {**trees, fleet.NEWEST: newest.prepare(trees[newest.SUITE])}.items()}
-
-
 def main(argv: list[str]) -> int:
     """Comes back only where nothing is to be run, or nothing can be."""
     options, for_pytest = arguments(argv)
+    if spaces.inside():  # a second bed: there is no network here to make anything with
+        return start(options, for_pytest, os.environ[IMAGES])
     try:
         check_machine()
-        environment = {fleet.VARIABLE: json.dumps(prepare({*fleet.FLEET.values(), *options.suite}))}
+        trees = images.prepare({*SUITES, *options.suite})
+        layer = newest.prepare(trees[newest.SUITE])
     except (RefusedError, images.ImageError) as error:
         print(error, file=sys.stderr)
         return 1
     if options.prepare:
         return 0
+    found = {**trees, "ansible-newest": layer}
+    return start(options, for_pytest, json.dumps({name: str(tree) for name, tree in found.items()}))
+
+
+def start(options: argparse.Namespace, for_pytest: list[str], trees: str) -> NoReturn:
+    """Become the first process of a bed's namespaces."""
+    environment = {IMAGES: trees}
     if options.shell:
-        return spaces.enter([sys.executable, "-m", fleet.__name__], environment)
+        spaces.enter([sys.executable, "-m", "tests.deploy.shell"], environment)
     if options.words:
         environment[words.VARIABLE] = str(options.words.resolve())
         for_pytest += ["-p", words.__name__, "-p", "no:cacheprovider"]
-    return spaces.enter([sys.executable, "-m", "pytest", *with_place(for_pytest)], environment)
+    spaces.enter([sys.executable, "-m", "pytest", *with_place(for_pytest)], environment)
 
 
 def with_place(for_pytest: list[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.facts import publish
-
-from .bed import spaces
-from .bed.ansible import Ansible
+from .bed import newest, spaces
+from .bed.ansible import Ansible, Core, Installation
 from .bed.bed import Bed
-from .fleet import LOGS, handed_in, make_ansible, make_bed
 from .proxy import Proxies
 
+FLEET = {"server": "bookworm", "agent1": "bookworm", "agent2": "trixie"}
 PATIENCE_S = 600
+LOGS = spaces.ROOT / "build/deploy-logs"
 
 
 def inside(words: Path, tests: Sequence[str]) -> list[str]:
@@ -42,17 +43,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def bed() -> Iterator[Bed]:
-    """Three hosts for all tests, booted; a test that changes them puts them back (`rollback`, `reset`)."""
+def images() -> dict[str, Path]:
+    """A Debian tree by release, and `ansible-newest`."""
+    return {suite: Path(tree) for suite, tree in json.loads(os.environ["PINGMON_BED_IMAGES"]).items()}
+
+
+@pytest.fixture(scope="session")
+def bed(images: dict[str, Path]) -> Iterator[Bed]:
+    """Three hosts for all tests; a test that changes them rolls back before or after."""
     shutil.rmtree(LOGS, ignore_errors=True)
-    with make_bed(handed_in()) as running:
+    with Bed({name: images[suite] for name, suite in FLEET.items()}, LOGS) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def ansible(bed: Bed) -> Ansible:
-    """Ansible on the controller, in all versions."""
-    return make_ansible(bed, handed_in())
+def ansible(bed: Bed, images: dict[str, Path]) -> Ansible:
+    """Ansible on the controller, in all versions: build/ansible, build/ansible-oldest, and the newest on Debian 13."""
+    root = newest.mount(images["ansible-newest"], images[newest.SUITE], bed.place / "newest")
+    installations: dict[Core, Installation] = {
+        "main": Installation(spaces.ROOT / "build/ansible/bin"),
+        "oldest": Installation(spaces.ROOT / "build/ansible-oldest/bin"),
+        "newest": Installation(newest.BIN, root),
+    }
+    return Ansible(installations, bed.inventory, bed.place, LOGS)
 
 
 @pytest.fixture
@@ -61,11 +74,3 @@ def network(bed: Bed) -> Iterator[Bed]:
     bed.heal()
     yield bed
     bed.heal()
-
-
-@pytest.fixture(scope="session")
-def result(bed: Bed) -> Iterator[dict[str, float]]:
-    """What the tests put in here is printed at the end as `RESULT deploy key=value ...`."""
-    keys: dict[str, float] = {"hosts": len(bed.hosts)}
-    yield keys
-    publish("deploy", keys, {})

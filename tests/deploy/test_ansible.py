@@ -19,9 +19,10 @@ PLAY = """
       ansible.builtin.debug:
         var: ansible_version.full
     - name: A file that is not there the first time
-      ansible.builtin.copy:
-        content: "by Ansible\\n"
-        dest: /etc/by-ansible
+      ansible.builtin.lineinfile:
+        path: /etc/by-ansible
+        line: by Ansible
+        create: true
         mode: "0640"
 """
 RECAP = """

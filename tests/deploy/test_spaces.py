@@ -16,27 +16,23 @@ from .bed import cgroups, facts, spaces
 from .bed.bed import Bed
 
 
-def descendants(top: int) -> set[Path]:
-    """The directories in /proc of all processes below this one."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # ended meanwhile
-    found = {top}
-    while grown := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= grown
-    return {Path("/proc") / str(pid) for pid in found - {top}}
+def below(pid: int) -> list[int]:
+    """All processes that a process has started, and those that they have, and so on; its own children first."""
+    try:
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []  # ended meanwhile
+    return children + [process for child in children for process in below(child)]
 
 
-def groups() -> set[Path]:
-    return {group for tree in cgroups.roots() for group in tree.glob(f"{cgroups.PREFIX}*")}
+def groups(process: int) -> list[Path]:
+    """The control groups of the bed that this process belongs to."""
+    tag = f"{cgroups.PREFIX}{Path(f'/proc/{process}/ns/net').stat().st_ino}"
+    return [tree / tag for tree in cgroups.roots() if (tree / tag).exists()]
 
 
 def test_kill_9_takes_a_whole_bed_along_and_leaves_its_neighbour(bed: Bed) -> None:
     """The second bed has the same names and addresses as this one; only empty groups stay, for the next to sweep."""
-    own = groups()
     second = subprocess.Popen(
         [sys.executable, "-m", "tests.deploy", "--shell"], cwd=spaces.ROOT, env={**os.environ, "SHELL": "/bin/sh"},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -50,15 +46,16 @@ def test_kill_9_takes_a_whole_bed_along_and_leaves_its_neighbour(bed: Bed) -> No
         while said.strip() not in ("agent2", "it does not answer"):
             said = second.stdout.readline()
             assert said, "the second bed ended"
-        there = descendants(second.pid)
+        there = below(second.pid)
+        left = groups(there[0])
         second.send_signal(signal.SIGKILL)
-        wait_for(lambda: not any(process.exists() for process in there), "all processes to end")
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in there), "all processes to end")
 
     assert said == "agent2\n"
     assert len(there) > 20  # three systems, a switch, a shell
-    assert groups() > own
+    assert len(left) == len(cgroups.roots())
     cgroups.sweep()
-    assert groups() == own
+    assert not any(group.exists() for group in left)
     assert bed.each(facts.state) == ["running"] * 3
 
 
