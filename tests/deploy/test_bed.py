@@ -70,11 +70,11 @@ def test_rollback_forgets(bed: Bed) -> None:
     host = bed["server"]
     before = facts.files(host)
     host.run("sh", "-c", "echo 1 >/etc/first")
-    bed.freeze()
+    bed.freeze("server")
     host.run("sh", "-c", "echo 2 >/etc/second; rm /etc/first")
     changed = [line.split(":")[0] for line in facts.difference(before, facts.files(host))]
-    bed.rollback()
+    bed.rollback("server")
     assert (host.run("cat", "/etc/first").stdout, host.inside("/etc/second").exists()) == ("1\n", False)
-    bed.reset()
+    bed.reset("server")
     assert changed == ["+ /etc/second"]
     assert facts.difference(before, facts.files(host)) == []
