@@ -22,7 +22,7 @@ from .conftest import CLOSED, HERE, ROOT, build
 
 pytestmark = pytest.mark.timeout(600)  # the first test builds for all
 House = tuple[Path, dict[str, Any]]
-ISOLATED = os.environ | CLOSED | {"PIP_CONFIG_FILE": os.devnull}
+ISOLATED = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | CLOSED
 FIND = "from importlib.util import find_spec as find"
 NETLESS = ["unshare", "-n"] if os.geteuid() == 0 else []
 
@@ -36,17 +36,17 @@ def unpack(house: House, role: str, into: Path) -> Path:
 
 
 def install(place: Path) -> subprocess.CompletedProcess[str]:
-    """What the roles do on a host, in a network that is empty where we may make one."""
+    """As on a host, deaf to its environment (-I, --isolated), in a network that is empty where we may make one."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place / "venv"], check=True)
     words = "install --isolated --no-index --find-links wheels --require-hashes --only-binary :all: -r requirements.txt"
     return subprocess.run(
-        [*NETLESS, place / "venv/bin/python", "pip.whl/pip", *words.split()],
-        cwd=place, capture_output=True, text=True, env=ISOLATED,
+        [*NETLESS, place / "venv/bin/python", "-I", "pip.whl/pip", *words.split()],
+        cwd=place, capture_output=True, text=True, env=ISOLATED | {"PIP_CONFIG_FILE": os.devnull},
     )  # fmt: skip
 
 
 def output(*words: str | Path) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(words, check=True, capture_output=True, text=True, env=ISOLATED).stdout
 
 
 @pytest.mark.slow
@@ -58,8 +58,8 @@ def test_an_agent_is_installed_without_a_network(house: House, tmp_path: Path) -
 
     assert done.returncode == 0, done.stderr
     assert output(place / "venv/bin/pingmon-agent", "--version").startswith("pingmon-agent ")
-    assert output(python, "-c", f"{FIND}; print(find('flask'), find('pip'))") == "None None\n"
-    assert "No broken requirements" in output(python, place / "pip.whl/pip", "check")
+    assert output(python, "-I", "-c", f"{FIND}; print(find('flask'), find('pip'))") == "None None\n"
+    assert "No broken requirements" in output(python, "-I", place / "pip.whl/pip", "check")
 
 
 @pytest.mark.slow
@@ -71,9 +71,9 @@ def test_a_server_is_installed_without_a_network(house: House, tmp_path: Path) -
 
     assert done.returncode == 0, done.stderr
     assert output(place / "venv/bin/pingmon", "--version").startswith("pingmon ")
-    assert "None" not in output(python, "-c", f"{FIND}; print(find('flask_principal'), find('eventlet'))")
+    assert "None" not in output(python, "-I", "-c", f"{FIND}; print(find('flask_principal'), find('eventlet'))")
     assert list(place.glob("venv/lib/python3*/site-packages/pingmon/static/app.js")) != []
-    assert "No broken requirements" in output(python, place / "pip.whl/pip", "check")
+    assert "No broken requirements" in output(python, "-I", place / "pip.whl/pip", "check")
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def small(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / "Makefile").write_text(
-        f"dist:\n\t@echo once >>runs; mkdir -p dist; python3 -m zipfile -c dist/{NAME} pingmon/\n"
+        f".PHONY: dist\ndist:\n\t@echo once >>runs; mkdir -p dist; python3 -m zipfile -c dist/{NAME} pingmon/\n"
     )
     return tmp_path
 
@@ -119,7 +119,7 @@ def test_a_build_that_fails_is_one_sentence(small: Path, makefile: str | None) -
 
 @pytest.mark.slow
 def test_a_shipped_wheel_needs_no_build(tree: Path, tmp_path: Path) -> None:
-    """`.ci/dist.sh` notes what it built from, so a copy of the tree with dist/ is enough, elsewhere and without make."""
+    """`.ci/dist.sh` notes what it built from, so a copy of the tree with dist/ is enough, without make."""
     shutil.copytree(tree, tmp_path / "collection")
     (tmp_path / "collection/pingmon.egg-info").mkdir(exist_ok=True)
 
