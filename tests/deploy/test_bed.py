@@ -78,3 +78,12 @@ def test_rollback_forgets(bed: Bed) -> None:
     bed.reset("server")
     assert changed == ["+ /etc/second"]
     assert facts.difference(before, facts.files(host)) == []
+
+
+def test_prometheus_can_be_had_without_a_network(bed: Bed) -> None:
+    """The image of the server's host brings its packages, whole, for the apt that is in it."""
+    host = bed["server"]
+    host.run("apt-get", "update", "-qq")
+    host.run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "--download-only", "prometheus")
+    assert "/srv/apt" in host.run("apt-cache", "policy", "prometheus").stdout
+    bed.rollback("server")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .bed import spaces
 
 CONFTEST = """
@@ -20,6 +22,10 @@ def inside(words, tests):
 def pytest_configure(config):
     if "INSIDE" not in os.environ:
         config.pluginmanager.register(Proxies("bed", inside, Path("inside.log")))
+
+def pytest_unconfigure():
+    if "INSIDE" in os.environ and "DIE" in os.environ:
+        os._exit(7)
 
 @pytest.fixture(scope="session")
 def bed():
@@ -103,11 +109,15 @@ def test_what_is_not_said_is_a_failure(tmp_path: Path) -> None:
     assert "Nothing was said about this by the run inside (exit code 0" in output
 
 
-def test_a_bad_end_is_a_failure(tmp_path: Path) -> None:
-    """Where the bed breaks when all tests have passed, the last of them has an error, as inside."""
-    code, said, _ = outcomes(tmp_path, PASSING, BREAK="1")
+@pytest.mark.parametrize("way", ["BREAK", "DIE"])
+def test_a_bad_end_is_a_failure(tmp_path: Path, way: str) -> None:
+    """Where the bed or the run breaks when all tests have passed, the last of them has an error."""
+    code, said, _ = outcomes(tmp_path, PASSING, **{way: "1"})
 
-    assert (code, said) == (1, ["ERROR test_it.py::test_passes", "PASSED test_it.py::test_passes"])
+    assert (code, [line for line in said if "::" in line]) == (
+        1,
+        ["ERROR test_it.py::test_passes", "PASSED test_it.py::test_passes"],
+    )
 
 
 def test_workers_are_refused(tmp_path: Path) -> None:
