@@ -56,10 +56,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "pingmon/static").mkdir(exist_ok=True)  # where nobody built the front end, a page of ours does
     (place / "pingmon/static/app.js").touch()
     (place / "build").mkdir()
-    subprocess.run(
-        ["sh", ".ci/dist.sh"], cwd=place, check=True, capture_output=True, env=os.environ | {"VENV": sys.prefix}
-    )
+    pack(place)
     return place
+
+
+def pack(tree: Path) -> None:
+    """Wheel and source archive into dist/, as `make dist` does it once it has set everything up."""
+    environment = os.environ | {"VENV": sys.prefix}
+    subprocess.run(["sh", ".ci/dist.sh"], cwd=tree, check=True, capture_output=True, env=environment)
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def test_a_wrong_hash_in_the_lock_is_refused(out: Path, wheel: Path, tmp_path: P
 
 
 def test_a_changed_file_in_the_store_is_fetched_again(house: House, wheel: Path, tmp_path: Path) -> None:
-    """What no lock names does not stay there, and does not get into an archive."""
+    """It is the file of the lock that gets into the archive, and back into the store."""
     out = shutil.copytree(house[0], tmp_path / "out", symlinks=True)
     [changed] = out.glob(".cache/icmplib-*.whl")
     good = changed.read_bytes()
@@ -84,6 +84,16 @@ def test_a_changed_file_in_the_store_is_fetched_again(house: House, wheel: Path,
     assert built.code == 0, built.said
     assert built.answer["archives"][0]["sha256"] == house[1]["archives"][0]["sha256"]
     assert changed.read_bytes() == good
+
+
+def test_what_no_lock_names_does_not_stay(shelf: Shelf, out: Path, tmp_path: Path) -> None:
+    """Older versions, and what somebody laid there, leave the store at the next build."""
+    strange = out / ".cache/icmplib-3.0.3-py3-none-any.whl"
+    strange.write_bytes(b"older")
+    built = shelf(source(tmp_path), "flask-principal==9.9", "server:cp312:x86_64")
+
+    assert built.code == 0, built.said
+    assert not strange.exists()
 
 
 def test_an_index_that_is_away_is_one_sentence(out: Path, wheel: Path) -> None:
