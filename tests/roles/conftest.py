@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wheelhouse_lock import pins_of, platform_of
+from wheelhouse_pip import Builder
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "roles/pingmon_common/files"
 HERE = f"cp3{sys.version_info.minor}:{platform.machine()}"  # an archive for it can be installed by the tests
 CLOSED = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "0"}
-
-sys.path.insert(0, str(FILES))  # the program's parts import each other as siblings
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,20 @@ def wheel(tree: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> tuple[Path, dict[str, Any]]:
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose builder is ready and whose store has pip and nothing else."""
+    out, here = tmp_path_factory.mktemp("ready"), platform_of(f"agent:{HERE}")
+    builder = Builder(ROOT / "requirements", out)
+    builder.prepare()
+    builder.wheels(here, pins_of(ROOT / "requirements/wheelhouse.txt", here), tmp_path_factory.mktemp("pip"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, ready: Path, wheel: Path) -> tuple[Path, dict[str, Any]]:
     """A folder with both archives for the machine that runs the tests, and what the program answered."""
     out = tmp_path_factory.mktemp("house")
+    (out / ".builder").symlink_to(ready / ".builder")
     built = build(out, f"agent:{HERE}", f"server:{HERE}", wheel=wheel)
     assert built.code == 0, built.said
     return out, built.answer

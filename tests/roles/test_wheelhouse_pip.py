@@ -22,22 +22,23 @@ SETUP = "import setuptools\nsetuptools.setup(name='Flask-Principal', version='9.
 
 
 @pytest.fixture
-def out(house: House, tmp_path: Path) -> Path:
-    """A folder whose builder is ready and whose store is empty."""
-    (tmp_path / "out/.cache").mkdir(parents=True)
-    (tmp_path / "out/.builder").symlink_to(house[0] / ".builder")
+def out(ready: Path, tmp_path: Path) -> Path:
+    """A folder whose builder is ready and whose store has pip only."""
+    shutil.copytree(ready, tmp_path / "out", symlinks=True, ignore=shutil.ignore_patterns(".builder"))
+    (tmp_path / "out/.builder").symlink_to(ready / ".builder")
     return tmp_path / "out"
 
 
 @pytest.fixture
-def shelf(house: House, out: Path, wheel: Path, tmp_path: Path) -> Shelf:
+def shelf(out: Path, wheel: Path, tmp_path: Path) -> Shelf:
     """Builds from the folder of a file instead of an index, with a lock of that one pin (and pip's)."""
 
     def built(file: Path, pin: str, platform: str, digest: str | None = None) -> Built:
         shutil.copytree(ROOT / "requirements", tmp_path / "requirements", dirs_exist_ok=True)
         lock = f"{pin} --hash=sha256:{digest or sha256(file.read_bytes()).hexdigest()}\n"
         (tmp_path / f"requirements/{platform.split(':')[0]}.txt").write_text(lock)
-        shutil.copy(next((house[0] / ".cache").glob("pip-*.whl")), file.parent)
+        for pip in out.glob(".cache/pip-*.whl"):
+            shutil.copy(pip, file.parent)
         here = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(file.parent)}
         return build(out, platform, root=tmp_path, wheel=wheel, env=here)
 
