@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wheelhouse_lock import pins_of, platform_of
+from wheelhouse_pip import Builder
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "roles/pingmon_common/files"
 HERE = f"cp3{sys.version_info.minor}:{platform.machine()}"  # an archive for it can be installed by the tests
 CLOSED = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "0"}
-
-sys.path.insert(0, str(FILES))  # the program's parts import each other as siblings
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "pingmon/static").mkdir(exist_ok=True)  # where nobody built the front end, a page of ours does
     (place / "pingmon/static/app.js").touch()
     (place / "build").mkdir()
-    subprocess.run(
-        ["sh", ".ci/dist.sh"], cwd=place, check=True, capture_output=True, env=os.environ | {"VENV": sys.prefix}
-    )
+    pack(place)
     return place
+
+
+def pack(tree: Path) -> None:
+    """Wheel and source archive into dist/, as `make dist` does it once it has set everything up."""
+    environment = os.environ | {"VENV": sys.prefix}
+    subprocess.run(["sh", ".ci/dist.sh"], cwd=tree, check=True, capture_output=True, env=environment)
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +72,20 @@ def wheel(tree: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> tuple[Path, dict[str, Any]]:
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose builder is ready and whose store has pip and nothing else."""
+    out, here = tmp_path_factory.mktemp("ready"), platform_of(f"agent:{HERE}")
+    builder = Builder(ROOT / "requirements", out)
+    builder.prepare()
+    builder.wheels(here, pins_of(ROOT / "requirements/wheelhouse.txt", here), tmp_path_factory.mktemp("pip"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, ready: Path, wheel: Path) -> tuple[Path, dict[str, Any]]:
     """A folder with both archives for the machine that runs the tests, and what the program answered."""
     out = tmp_path_factory.mktemp("house")
+    (out / ".builder").symlink_to(ready / ".builder")
     built = build(out, f"agent:{HERE}", f"server:{HERE}", wheel=wheel)
     assert built.code == 0, built.said
     return out, built.answer

@@ -22,22 +22,23 @@ SETUP = "import setuptools\nsetuptools.setup(name='Flask-Principal', version='9.
 
 
 @pytest.fixture
-def out(house: House, tmp_path: Path) -> Path:
-    """A folder whose builder is ready and whose store is empty."""
-    (tmp_path / "out/.cache").mkdir(parents=True)
-    (tmp_path / "out/.builder").symlink_to(house[0] / ".builder")
+def out(ready: Path, tmp_path: Path) -> Path:
+    """A folder whose builder is ready and whose store has pip only."""
+    shutil.copytree(ready, tmp_path / "out", symlinks=True, ignore=shutil.ignore_patterns(".builder"))
+    (tmp_path / "out/.builder").symlink_to(ready / ".builder")
     return tmp_path / "out"
 
 
 @pytest.fixture
-def shelf(house: House, out: Path, wheel: Path, tmp_path: Path) -> Shelf:
+def shelf(out: Path, wheel: Path, tmp_path: Path) -> Shelf:
     """Builds from the folder of a file instead of an index, with a lock of that one pin (and pip's)."""
 
     def built(file: Path, pin: str, platform: str, digest: str | None = None) -> Built:
         shutil.copytree(ROOT / "requirements", tmp_path / "requirements", dirs_exist_ok=True)
         lock = f"{pin} --hash=sha256:{digest or sha256(file.read_bytes()).hexdigest()}\n"
         (tmp_path / f"requirements/{platform.split(':')[0]}.txt").write_text(lock)
-        shutil.copy(next((house[0] / ".cache").glob("pip-*.whl")), file.parent)
+        for pip in out.glob(".cache/pip-*.whl"):
+            shutil.copy(pip, file.parent)
         here = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(file.parent)}
         return build(out, platform, root=tmp_path, wheel=wheel, env=here)
 
@@ -73,7 +74,7 @@ def test_a_wrong_hash_in_the_lock_is_refused(out: Path, wheel: Path, tmp_path: P
 
 
 def test_a_changed_file_in_the_store_is_fetched_again(house: House, wheel: Path, tmp_path: Path) -> None:
-    """What no lock names does not stay there, and does not get into an archive."""
+    """It is the file of the lock that gets into the archive, and back into the store."""
     out = shutil.copytree(house[0], tmp_path / "out", symlinks=True)
     [changed] = out.glob(".cache/icmplib-*.whl")
     good = changed.read_bytes()
@@ -84,6 +85,16 @@ def test_a_changed_file_in_the_store_is_fetched_again(house: House, wheel: Path,
     assert built.code == 0, built.said
     assert built.answer["archives"][0]["sha256"] == house[1]["archives"][0]["sha256"]
     assert changed.read_bytes() == good
+
+
+def test_what_no_lock_names_does_not_stay(shelf: Shelf, out: Path, tmp_path: Path) -> None:
+    """Older versions, and what somebody laid there, leave the store at the next build."""
+    strange = out / ".cache/icmplib-3.0.3-py3-none-any.whl"
+    strange.write_bytes(b"older")
+    built = shelf(source(tmp_path), "flask-principal==9.9", "server:cp312:x86_64")
+
+    assert built.code == 0, built.said
+    assert not strange.exists()
 
 
 def test_an_index_that_is_away_is_one_sentence(out: Path, wheel: Path) -> None:

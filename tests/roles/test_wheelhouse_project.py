@@ -11,6 +11,8 @@ import pytest
 from wheelhouse_base import Refusal
 from wheelhouse_project import project_wheel, sources_digest
 
+from .conftest import pack
+
 NAME = "pingmon-0.1.0-py3-none-any.whl"
 
 
@@ -121,9 +123,19 @@ def test_a_build_that_fails_is_one_sentence(small: Path, makefile: str | None) -
 def test_a_shipped_wheel_needs_no_build(tree: Path, tmp_path: Path) -> None:
     """`.ci/dist.sh` notes what it built from, so a copy of the tree with dist/ is enough, without make."""
     shutil.copytree(tree, tmp_path / "collection")
-    (tmp_path / "collection/pingmon.egg-info").mkdir(exist_ok=True)
 
     wheel = project_wheel(tmp_path / "collection", None)
 
     assert wheel.parent == tmp_path / "collection/dist"
     assert not (tmp_path / "collection/Makefile").exists()
+
+
+@pytest.mark.slow
+def test_the_same_sources_are_the_same_wheel(tree: Path, tmp_path: Path) -> None:
+    """Whatever times a checkout gave the files: otherwise each build would be another release on all hosts."""
+    again = shutil.copytree(tree, tmp_path / "again")
+    for file in again.rglob("*"):
+        os.utime(file, (1_500_000_000, 1_500_000_000))
+    pack(again)
+
+    assert (again / "dist/SOURCES").read_text() == (tree / "dist/SOURCES").read_text()
