@@ -5,7 +5,7 @@
 # skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab picture test test-guards check bench-probe bench-accuracy bench-ingest bench-history bench-fleet-storm faults fuzz format frontend lock dist audit clean
+.PHONY: help run lab picture test test-guards check bench-probe bench-accuracy bench-ingest bench-history bench-fleet-storm deploy-test faults fuzz format frontend lock dist audit clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -64,6 +64,10 @@ bench-history: ## reading a day of 100 agents x 1,000 targets while they report,
 bench-fleet-storm: ## 1,000 agents that come back after their server was stopped, and killed (QUICK=1: 100)
 	$(SETUP) python test
 	@exec $(BIN)/python -m tests.bench.storm $(if $(QUICK),--quick)
+
+deploy-test: ## (root, Linux) Ansible on three real systemd hosts: deploy, break, upgrade, remove (TESTS="tests/deploy/test_bed.py -k cut")
+	$(SETUP) python test bed ansible
+	@exec $(BIN)/python -m tests.deploy $(filter-out tests,$(TESTS))
 
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
 	$(SETUP) python test frontend

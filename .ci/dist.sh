@@ -15,4 +15,5 @@ names = zipfile.ZipFile(sys.argv[1]).namelist()
 if not any(name.startswith("pingmon/static/") for name in names):
     sys.exit("the wheel has no pingmon/static: run `make frontend` and read what it says, then `make dist` again.")
 CHECK
+"$VENV/bin/python" roles/pingmon_common/files/wheelhouse_project.py .
 ls -l dist | awk 'NR > 1 { print $5, "bytes", "dist/" $9 }'

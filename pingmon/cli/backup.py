@@ -15,7 +15,8 @@ from pingmon.store import backup as store
 from pingmon.store.lock import LockError
 from pingmon.store.schema import SchemaError
 
-from .common import CommandError, actor, add_config
+from .common import actor, add_config
+from .plain import CommandError
 
 # Lives beside the databases, but not inside a backup.
 SECRETS = {"pepper": "make all passphrases anew", "identity.key": "give every agent the new pin"}

@@ -25,7 +25,7 @@ GUARDS: list[Guard] = [
         'f"{view.hostname}',
         f"{NAMES} decision",
     ),
-    ("pingmon/cli/common.py", 'tame if output == "csv" else str', "str", f"{NAMES} command_line"),
+    ("pingmon/cli/plain.py", 'tame if output == "csv" else str', "str", f"{NAMES} command_line"),
     ("pingmon/services/spreadsheet.py", 'value[:1] in tuple("=+-@\\t\\r")', "False", f"{NAMES} json_and_csv"),
     ("pingmon_agent/pairs.py", 'and "#" not in text', "", f"{NAMES} the_agents_metrics"),
     ("pingmon_agent/pairs.py", '.encode(errors="replace").decode()', "", f"{NAMES} the_agents_metrics"),

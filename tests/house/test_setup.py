@@ -76,7 +76,10 @@ def test_a_newer_python_beside_an_old_one_is_used(bare: Path) -> None:
 
 def test_an_unknown_step_is_refused(bare: Path) -> None:
     """A step that does not exist is named together with those that do."""
-    assert setup(bare, "kitchen") == (1, "setup.sh knows the steps python, frontend, system and peers, not 'kitchen'.")
+    assert setup(bare, "kitchen") == (
+        1,
+        "setup.sh knows the steps python, frontend, system, bed, ansible and peers, not 'kitchen'.",
+    )
 
 
 @pytest.mark.e2e

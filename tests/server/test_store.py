@@ -14,7 +14,8 @@ from alembic import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pingmon.services.bundle import Services
+from pingmon.config import Config
+from pingmon.services.bundle import Services, open_services
 from pingmon.store import schema
 from pingmon.store.directory import Directory, DirectoryError, pack_ids, unpack_ids
 from pingmon.store.rounds import DELETE_BATCH, SqliteRounds, StoredRound, StoreError
@@ -82,12 +83,13 @@ def test_a_failed_decision_leaves_no_trace(services: Services) -> None:
         assert tx.revision() == 0
 
 
-def test_databases_are_private(services: Services) -> None:
-    """Nobody but the server's user reads names, addresses and secrets."""
-    modes = {p.name: oct(p.stat().st_mode & 0o777) for p in services.config.data_dir.iterdir()}
+def test_databases_are_private(config: Config) -> None:
+    """Nobody but the server's user reads names, addresses and secrets, from the first start on."""
+    open_services(config).close()
+    modes = {p.name: oct(p.stat().st_mode & 0o777) for p in config.data_dir.iterdir()}
 
     assert modes["pingmon.db"] == modes["samples.db"] == modes["pepper"] == "0o600"
-    assert oct(services.config.data_dir.stat().st_mode & 0o777) == "0o700"
+    assert oct(config.data_dir.stat().st_mode & 0o777) == "0o700"
 
 
 @given(st.lists(st.integers(1, 2**31 - 1)))
