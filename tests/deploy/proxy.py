@@ -49,7 +49,7 @@ class Proxies:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [
             ProxyItem.from_parent(item.parent, name=item.name, original=item)
-            if self.fixture in getattr(item, "fixturenames", ())
+            if item.parent is not None and self.fixture in getattr(item, "fixturenames", ())
             else item
             for item in items
         ]

@@ -10,6 +10,7 @@ import pytest
 
 from .bed import spaces
 
+pytestmark = pytest.mark.slow  # a pytest in a pytest in a pytest
 CONFTEST = """
 import os, sys, pytest
 from pathlib import Path

@@ -31,13 +31,16 @@ def groups(process: int) -> list[Path]:
     return [tree / tag for tree in cgroups.roots() if (tree / tag).exists()]
 
 
+def second_bed() -> subprocess.Popen[str]:
+    """Another bed with a shell that is told on stdin what to do."""
+    argv, environment = [sys.executable, "-m", "tests.deploy", "--shell"], {**os.environ, "SHELL": "/bin/sh"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, cwd=spaces.ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
+
+
 def test_kill_9_takes_a_whole_bed_along_and_leaves_its_neighbour(bed: Bed) -> None:
     """The second bed has the same names and addresses as this one; only empty groups stay, for the next to sweep."""
-    second = subprocess.Popen(
-        [sys.executable, "-m", "tests.deploy", "--shell"], cwd=spaces.ROOT, env={**os.environ, "SHELL": "/bin/sh"},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with second:
+    with second_bed() as second:
         assert second.stdin is not None
         assert second.stdout is not None
         second.stdin.write(f"ssh -F {bed.ssh_config} {bed['agent2'].address} hostname || echo it does not answer\n")
