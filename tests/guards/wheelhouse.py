@@ -17,7 +17,12 @@ GUARDS: list[Guard] = [
     (PIP, "if sha256(file.read_bytes()) not in known:", "if False:", f"{PIP_TESTS} what_no_lock_names"),
     (PIP, "if NO_NETWORK.search(said):", "if False:", f"{PIP_TESTS} away_is_one_sentence"),
     (PIP, "repack(made, done / made.name)", "shutil.copy(made, done / made.name)", f"{HOUSE_TESTS} same_bytes"),
-    (HOUSE, "if before is None or not note.exists()", "if not note.exists()", f"{HOUSE_TESTS} damaged_archive"),
+    (
+        HOUSE,
+        'note.read_text() != f"{key} {before}"',
+        "not note.read_text().startswith(key)",
+        f"{HOUSE_TESTS} damaged_archive",
+    ),
     (LOCK, "PATCHES = (0, 99)", "PATCHES = (0,)", f"{LOCK_TESTS} asked_about_the_host"),
     (LOCK, "        if pin.name in pins:", "        if False:", f"{LOCK_TESTS} two_versions"),
     (LOCK, "GLIBC = 28", "GLIBC = 34", f"{PIP_TESTS} newer_hosts"),
