@@ -200,12 +200,13 @@ def check_windows(store: SqliteRounds) -> int:
     """A window is what the rounds one by one say; returns how many there were to compare."""
     edges, found = [T0 + minutes * 60_000 for minutes in range(0, 200, 10)], 0
     for agent in (1, 2):
+        all_rounds = store.between(agent, edges[0], edges[-1])
         for since, until in combinations(edges, 2):
             window = store.window(agent, since, until)
             if window is None:
                 continue
             found += 1
-            rounds = store.between(agent, since, until)
+            rounds = [r for r in all_rounds if since <= r.started_ms < until]
             assert window.heads == [
                 RoundHead(**{f.name: getattr(r, f.name) for f in fields(RoundHead)}) for r in rounds
             ]
