@@ -90,7 +90,7 @@ def network(bed: Bed) -> Iterator[Bed]:
 
 
 @pytest.fixture(scope="session")
-def fleet(bed: Bed, ansible: Ansible) -> Iterator[Fleet]:
+def fleet(bed: Bed, ansible: Ansible) -> Fleet:
     """pingmon on all hosts, from bare ones by site.yml; tests use it in the order of their files."""
     bed.reset()
     variables = {
@@ -104,4 +104,4 @@ def fleet(bed: Bed, ansible: Ansible) -> Iterator[Fleet]:
     fleet = Fleet(bed, ansible)
     deploy(fleet)
     RESULTS.append(fleet.first)
-    yield fleet
+    return fleet

@@ -1,4 +1,4 @@
-"""The first deployment of a session, once for all tests: bare hosts, a check, site.yml three times, and what was seen."""
+"""The first deployment of a session, once for all tests: bare hosts, a check, site.yml three times, what was seen."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def deploy(fleet: Fleet) -> First:
     seen, hosts = fleet.first, list(fleet.bed.hosts.values())
     seen.before = {host.name: facts.files(host) for host in hosts}
     checked = fleet.play("site.yml", "--check", "--diff", check=False)
-    seen.check_failed = sum(counts["failed"] + counts["unreachable"] for counts in checked.recap.values()) or checked.code
+    seen.check_failed = (
+        sum(counts["failed"] + counts["unreachable"] for counts in checked.recap.values()) or checked.code
+    )
     seen.check_left = [line for host in hosts for line in facts.difference(seen.before[host.name], facts.files(host))]
     began = time.time()
     seen.run = fleet.play("site.yml")

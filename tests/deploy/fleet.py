@@ -1,11 +1,12 @@
 """pingmon as its operators have it: deployed on the hosts of a bed by the playbooks, asked by commands and by the API.
 
-    fleet.play("site.yml"); fleet.api("/monitoring/agent1/agent2"); fleet.server("agents", "list", "--output", "json")
+fleet.play("site.yml"); fleet.api("/monitoring/agent1/agent2"); fleet.server("agents", "list", "--output", "json")
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import subprocess
 import time
@@ -105,19 +106,23 @@ class Fleet:
 
     def live(self, since: float) -> list[tuple[str, str]]:
         """The paths with an answer in a round that began after `since` (unix time)."""
-        return [path for path in PATHS if any(s["timestamp"] >= since and s["status"] == "ok" for s in self.samples(*path))]
+        return [
+            path for path in PATHS if any(s["timestamp"] >= since and s["status"] == "ok" for s in self.samples(*path))
+        ]
 
     def wait_until_live(self, since: float, deadline_s: float = 40.0) -> float:
         """Until all paths are; seconds that took."""
         began = time.monotonic()
-        wait_for(lambda: len(self.live(since)) == len(PATHS), "all paths to be measured", deadline_s=deadline_s, every_s=0.3)
+        wait_for(
+            lambda: len(self.live(since)) == len(PATHS), "all paths to be measured", deadline_s=deadline_s, every_s=0.3
+        )
         return time.monotonic() - began
 
     def gaps(self, agent: str, target: str, since: float) -> list[float]:
         """Times between rounds since then that are not the interval, in seconds."""
         times = [sample["timestamp"] for sample in self.samples(agent, target) if sample["timestamp"] >= since]
         assert len(times) >= 3, f"{agent} has measured {target} {len(times)} times since then"
-        return [b - a for a, b in zip(times, times[1:], strict=False) if abs(b - a - EVERY_S) > 0.5]
+        return [b - a for a, b in itertools.pairwise(times) if abs(b - a - EVERY_S) > 0.5]
 
 
 def _answers(session: Session) -> bool:

@@ -34,10 +34,10 @@ def renumbered(wheel: Path, version: str, folder: Path) -> Path:
             content = source.read(name)
             if name == f"{info}METADATA":
                 content = content.replace(f"\nVersion: {old}\n".encode(), f"\nVersion: {version}\n".encode())
-            name = name.replace(info, f"pingmon-{version}.dist-info/")
-            target.writestr(zipfile.ZipInfo(name), content)
+            renamed = name.replace(info, f"pingmon-{version}.dist-info/")
+            target.writestr(zipfile.ZipInfo(renamed), content)
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-            records.append(f"{name},sha256={digest},{len(content)}")
+            records.append(f"{renamed},sha256={digest},{len(content)}")
         record = f"pingmon-{version}.dist-info/RECORD"
         target.writestr(zipfile.ZipInfo(record), "\n".join([*records, f"{record},,", ""]))
     return made

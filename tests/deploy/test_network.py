@@ -26,7 +26,9 @@ def test_30_ms_added_each_way_are_60_ms_in_the_api(fleet: Fleet) -> None:
     since = time.time()
 
     def slow() -> list[float]:
-        found = [s["rtt_ms"] for s in fleet.samples("agent1", "agent2") if s["timestamp"] > since and s["status"] == "ok"]
+        found = [
+            s["rtt_ms"] for s in fleet.samples("agent1", "agent2") if s["timestamp"] > since and s["status"] == "ok"
+        ]
         return found if len(found) >= 3 else []
 
     found = wait_for(slow, "three slow rounds", every_s=0.3)
@@ -35,7 +37,7 @@ def test_30_ms_added_each_way_are_60_ms_in_the_api(fleet: Fleet) -> None:
 
 
 def test_a_partition_heals_and_nothing_is_lost(fleet: Fleet) -> None:
-    """An agent without its server goes on measuring, and delivers; what it could not reach meanwhile is loss, not a hole."""
+    """An agent without its server goes on measuring, and delivers; what it could not reach is loss, not a hole."""
     since = time.time()
     fleet.bed.link("agent1", "server", CUT)
     time.sleep(4 * EVERY_S)
