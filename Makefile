@@ -32,8 +32,9 @@ picture: ## (root) the screenshot of README.md, taken of a running lab
 	@exec $(BIN)/python -m tests.lab.picture docs/images/grid.png
 
 test: ## everything: house rules, types, layers, then all tests (as root also system packages and namespaces)
-	$(SETUP) python test system frontend peers
+	$(SETUP) python test system frontend peers bed ansible
 	@sh .ci/check.sh
+	@[ "$$(id -u)" != 0 ] || [ -z "$(filter tests tests/deploy%,$(TESTS))" ] || $(BIN)/python -m tests.deploy --prepare
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/python -m pytest $(TESTS) --durations=15 $(if $(NO_SKIPS),--no-skips)
 
 test-guards: ## take each guard out of a copy of the tree: the test that names it must fail (GUARDS="3 7": only these)
@@ -65,7 +66,7 @@ bench-fleet-storm: ## 1,000 agents that come back after their server was stopped
 	$(SETUP) python test
 	@exec $(BIN)/python -m tests.bench.storm $(if $(QUICK),--quick)
 
-deploy-test: ## (root, Linux) Ansible on three real systemd hosts: deploy, break, upgrade, remove (TESTS="tests/deploy/test_bed.py -k cut")
+deploy-test: ## (root, Linux) Ansible on three real systemd hosts (TESTS="tests/deploy/test_bed.py -k power": only these)
 	$(SETUP) python test bed ansible peers
 	@exec $(BIN)/python -m tests.deploy $(filter-out tests,$(TESTS))
 

@@ -4,6 +4,8 @@ set -eu
 cd "$(dirname "$0")/.."
 rm -rf dist build/lib build/bdist.*
 mkdir -p dist
+# The oldest time that a zip can hold: the same sources are the same wheel, and the same release on the hosts, whenever built.
+export SOURCE_DATE_EPOCH=315532800
 printf '== building wheel and source archive\n'
 for kind in wheel sdist; do
     "$VENV/bin/python" -c "from setuptools import build_meta; build_meta.build_$kind('dist')" >build/dist.log 2>&1 ||

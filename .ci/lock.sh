@@ -34,7 +34,7 @@ echo 'pip>=25' | compile wheelhouse - --constraints requirements/audit.txt
 # which wants a newer Python (tests/deploy runs it on a Debian 13 tree) and brings its own pip for that.
 echo 'ansible-core>=2.19,<2.20
 ansible-lint>=26.10,<26.11
-yamllint>=1.38' | compile ansible -
+yamllint>=1.38' | compile ansible - --constraints requirements/test.txt
 echo 'ansible-core>=2.17,<2.18' | compile ansible-oldest -
 oldest=3.12
 echo 'ansible-core>=2.21,<2.22

@@ -149,7 +149,7 @@ class Agent:
         flusher = self._journal.flusher if self._journal is not None else None
         stopped = {
             "the round loop": lambda: self._rounds.pulse.stopped,
-            "the uplink": lambda: self._uplink.stopped,
+            "the uplink": lambda: self._uplink.pulse.stopped,
             "the flusher": lambda: flusher is not None and flusher.died,
         }
         return Service(notifier, begun=lambda: self._rounds.pulse.begun, stopped=stopped, status=self._view.line)

@@ -24,8 +24,13 @@ def load_here(path: Path) -> Config:
     """The configuration as far as it can be seen from here: outside of its unit, a credential is not. Raises
     ConfigError."""
     config = load(path, enrolled=False)
+    return config if hidden(config) else load(path)
+
+
+def hidden(config: Config) -> bool:
+    """Whether the passphrase is a credential that is not there for this process."""
     file = Path(config.server.passphrase_file)
-    return config if by_systemd(file) and not file.exists() else load(path)
+    return by_systemd(file) and not file.exists()
 
 
 def open_to_others(config: Config) -> str | None:

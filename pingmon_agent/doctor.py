@@ -14,7 +14,7 @@ from pathlib import Path
 from . import config as configuration
 from . import tls
 from .config import IDENTITY_FILE, Config, ConfigError
-from .credential import load_here, open_to_others
+from .credential import hidden, load_here, open_to_others
 from .engine import EchoEngine
 from .icmp import NoPermissionError
 from .keep import own_identity
@@ -60,7 +60,10 @@ def findings(path: Path) -> Iterator[Finding]:
 
 def _files(config: Config) -> Iterator[Finding]:
     warning = open_to_others(config)
-    secret = f"passphrase file {config.server.passphrase_file}" if config.passphrase else "no passphrase is needed"
+    file = config.server.passphrase_file
+    secret = f"passphrase file {file}" if config.passphrase else "no passphrase is needed"
+    if hidden(config):
+        secret = f"passphrase {file} is given by systemd to the running agent, and cannot be looked at from here"
     yield Finding(secret, warning is None, warning or "")
     yield _identity(config)
     try:

@@ -75,7 +75,7 @@ class Uplink:
         self._link: Link | None = None
         self._trouble, self._refusal = Cause(_log), Cause(_log, every_s=_HOUR_S)
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
-        self.counts, self._pulse = UplinkCounts(), Pulse(_SLACK_S)
+        self.counts, self.pulse = UplinkCounts(), Pulse(_SLACK_S)
 
     def start(self) -> None:
         """Begin to connect."""
@@ -95,16 +95,11 @@ class Uplink:
         if self._thread.is_alive():
             self._thread.join(flush_s + 2 * CLOSE_S)
 
-    @property
-    def stopped(self) -> bool:
-        """Whether the thread has ended or no longer turns."""
-        return not self._thread.is_alive() or self._pulse.stopped
-
     def _wait(self, pause_s: float) -> None:
         """Stay away for up to an hour, and turn all the while."""
         end = time.monotonic() + pause_s
         while (left := end - time.monotonic()) > 0 and not self._stopping.is_set():
-            self._pulse.beat(_LONGEST_WAIT_S)
+            self.pulse.beat(_LONGEST_WAIT_S)
             self._stopping.wait(min(left, _LONGEST_WAIT_S))
 
     def _run(self) -> None:
@@ -120,7 +115,7 @@ class Uplink:
 
     def _visit_once(self) -> float:
         """Connect, stay as long as it lasts, and return the pause before the next time, in seconds."""
-        self._pulse.beat(_OPEN_S)
+        self.pulse.beat(_OPEN_S)
         link, began = Link(), time.monotonic()
         visit: Visit | None = None
         try:
@@ -188,7 +183,7 @@ class Uplink:
         pause = min(pause, again if again is not None else pause)
         if self._stopping.is_set():
             pause = min(pause, self._flush_until - now)
-        self._pulse.beat(max(0.0, pause))
+        self.pulse.beat(max(0.0, pause))
         try:
             message = visit.link.inbox.get(timeout=max(0.0, pause))
         except queue.Empty:

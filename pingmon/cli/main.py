@@ -12,11 +12,11 @@ from pingmon.config import ConfigError
 from pingmon.services.errors import Refused
 from pingmon.store.directory import DirectoryError
 
-from . import agents, backup, configuration, db, demo, history, passphrases, pki, serve, targets, users
+from . import agents, backup, configuration, db, demo, doctor, history, passphrases, pki, serve, status, targets, users
 from .plain import CommandError, fail
 
 EX_CONFIG = 78
-NOUNS = (serve, demo, agents, targets, history, passphrases, users, pki, configuration, db, backup)
+NOUNS = (serve, demo, status, doctor, agents, targets, history, passphrases, users, pki, configuration, db, backup)
 
 
 def build_parser() -> argparse.ArgumentParser:

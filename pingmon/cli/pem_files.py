@@ -46,6 +46,11 @@ def load_certificates(path: Path) -> list[x509.Certificate]:
         raise CommandError(f"{path} is no PEM certificate: restore it, or remove it and issue a new one") from None
 
 
+def der_of(certificate: x509.Certificate) -> bytes:
+    """Its bytes as TLS sends them."""
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The EC key in a file. Raises CommandError."""
     try:

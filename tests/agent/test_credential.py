@@ -90,6 +90,8 @@ def test_from_outside_of_the_unit_the_rest_can_be_checked(
         settings.load(missing, {})
     assert main(["status", "--config", str(missing)]) == 1
     assert "the agent serves no status" in capsys.readouterr().err
+    main(["doctor", "--config", str(missing)])
+    assert f"passphrase {OF_UNIT} is given by systemd to the running agent" in capsys.readouterr().out
     missing.write_text(missing.read_text().replace(OF_UNIT, "/nowhere/passphrase"))
     with pytest.raises(ConfigError, match=r"cannot read server\.passphrase_file"):
         load_here(missing)

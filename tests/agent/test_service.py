@@ -95,8 +95,9 @@ def test_an_agent_is_alive_while_it_waits_for_its_next_round(tmp_path: Path) -> 
     """With rounds an hour apart as well; the line for people follows what happens."""
     with listening(tmp_path / "notify") as systemd, running_server(tmp_path / "server", interval_s=3600) as server:
         server.admin("targets", "add", "here", "127.0.0.1")
+        program = ("-m", "tests.agent.freezing", str(tmp_path / "order"))  # never given: only less patient
         environment = systemd.environment(WATCHDOG_S)
-        with running_agent(server, tmp_path / "agent", "probe-1", environment=environment) as agent:
+        with running_agent(server, tmp_path / "agent", "probe-1", environment=environment, program=program) as agent:
             systemd.wait_for("READY=1")
             agent.approve()
             systemd.wait_for("STATUS=approved, 1 targets, connected")
@@ -207,8 +208,8 @@ def test_a_long_pause_is_a_chain_of_turns(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(uplink, "_LONGEST_WAIT_S", 0.01)
     told: list[float] = []
     waiting = object.__new__(uplink.Uplink)
-    waiting._stopping, waiting._pulse = threading.Event(), Pulse(0.0)
-    monkeypatch.setattr(waiting._pulse, "beat", told.append)
+    waiting._stopping, waiting.pulse = threading.Event(), Pulse(0.0)
+    monkeypatch.setattr(waiting.pulse, "beat", told.append)
     began = time.monotonic()
     waiting._wait(0.2)
 

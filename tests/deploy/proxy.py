@@ -49,7 +49,7 @@ class Proxies:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [
             ProxyItem.from_parent(item.parent, name=item.name, original=item)
-            if self.fixture in getattr(item, "fixturenames", ())
+            if item.parent is not None and self.fixture in getattr(item, "fixturenames", ())
             else item
             for item in items
         ]
@@ -131,6 +131,9 @@ class Run:
         *lines, self.line = (self.line + said).split("\n")
         for line in lines:
             data = json.loads(line)
+            # JSON has no tuples, and pytest wants them here (the reason of a skip is one)
+            for name in ("longrepr", "location"):
+                data[name] = tuple(data[name]) if isinstance(data[name], list) else data[name]
             report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
             self.said[report.nodeid, report.when] = report
         return bool(said)
@@ -145,7 +148,8 @@ class Run:
         if self.child is None:
             return "The deploy tests share one run and cannot be spread over workers: run them without -n."
         code = self.child.process.poll()
-        return f"Nothing was said about this by the run inside (exit code {code}, {self.log}):\n{self.child.last_lines(40)}"
+        said = self.child.last_lines(40)
+        return f"Nothing was said about this by the run inside (exit code {code}, {self.log}):\n{said}"
 
     def _end(self, report: pytest.TestReport) -> pytest.TestReport:
         """The last report of the last test: a run that ended badly although all tests passed is a failure, too."""

@@ -70,11 +70,20 @@ def test_rollback_forgets(bed: Bed) -> None:
     host = bed["server"]
     before = facts.files(host)
     host.run("sh", "-c", "echo 1 >/etc/first")
-    bed.freeze()
+    bed.freeze("server")
     host.run("sh", "-c", "echo 2 >/etc/second; rm /etc/first")
     changed = [line.split(":")[0] for line in facts.difference(before, facts.files(host))]
-    bed.rollback()
+    bed.rollback("server")
     assert (host.run("cat", "/etc/first").stdout, host.inside("/etc/second").exists()) == ("1\n", False)
-    bed.reset()
+    bed.reset("server")
     assert changed == ["+ /etc/second"]
     assert facts.difference(before, facts.files(host)) == []
+
+
+def test_prometheus_can_be_had_without_a_network(bed: Bed) -> None:
+    """The image of the server's host brings its packages, whole, for the apt that is in it."""
+    host = bed["server"]
+    host.run("apt-get", "update", "-qq")
+    host.run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "--download-only", "prometheus")
+    assert "/srv/apt" in host.run("apt-cache", "policy", "prometheus").stdout
+    bed.rollback("server")

@@ -29,8 +29,13 @@ GUARDS: list[Guard] = [
     ("pingmon/services/spreadsheet.py", 'value[:1] in tuple("=+-@\\t\\r")', "False", f"{NAMES} json_and_csv"),
     ("pingmon_agent/pairs.py", 'and "#" not in text', "", f"{NAMES} the_agents_metrics"),
     ("pingmon_agent/pairs.py", '.encode(errors="replace").decode()', "", f"{NAMES} the_agents_metrics"),
-    ("pingmon_agent/ring.py", "upto > offered.sent", "upto > offered.last_seq", "tests/abuse/test_data.py case_48"),
-    ("pingmon/services/group.py", "if pair[0].seq > upto]", "]", "tests/abuse/test_data.py case_47_the_same"),
+    (
+        "pingmon_agent/ring.py",
+        "upto > offered.sent",
+        "upto > offered.last_seq",
+        "tests/abuse/test_data_twice.py case_48",
+    ),
+    ("pingmon/services/group.py", "if pair[0].seq > upto]", "]", "tests/abuse/test_data_twice.py case_47_the_same"),
     (
         "pingmon/services/ingest.py",
         "started_ms=now if wrong_clock else started_ms",

@@ -101,7 +101,9 @@ def test_a_skip_fails_the_run_only_where_asked(tmp_path: Path, flags: tuple[str,
 
 
 def test_the_locked_sets_agree() -> None:
-    """No package is locked at two versions, every line has a hash, and no address stands in any file."""
+    """No package is locked at two versions, every line has a hash, and no address stands in any file. The oldest and
+    the newest Ansible are the exception: other versions are the point of them, and nothing is installed beside them.
+    """
     versions: dict[str, set[str]] = {}
     for path in (ROOT / "requirements").glob("*.txt"):
         text = path.read_text()
@@ -109,7 +111,8 @@ def test_the_locked_sets_agree() -> None:
         for block in text.replace("\\\n", " ").splitlines():
             name, version = block.split()[0].split("==")
             assert "--hash=sha256:" in block, block
-            versions.setdefault(name, set()).add(version)
+            if path.stem not in ("ansible-oldest", "ansible-newest"):
+                versions.setdefault(name, set()).add(version)
 
     assert {name: found for name, found in versions.items() if len(found) > 1} == {}
 

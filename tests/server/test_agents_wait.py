@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pingmon.adapters.jobs import Jobs
 from pingmon.cli.agents_rows import ago, rows_of
 from pingmon.cli.agents_wait import Watch
 from pingmon.services.bundle import Services
@@ -99,6 +100,23 @@ def test_an_agent_that_never_says_its_time_ends_it_a_little_later(
     assert last == {}
 
 
+def test_what_such_an_agent_catches_up_with_does_not_end_it(
+    committing: Services, approve: Approve, deliver: Deliver, clock: FakeClock
+) -> None:
+    """Rounds of an outage that come long after the wait began were measured before it all the same."""
+    view = approve()
+    for _ in range(4):
+        clock.advance(4)
+        deliver(view, off_s=-60, sent=False)
+    clock.advance(100)
+    watch = Watch(committing, ["probe-1"])
+    clock.advance(20)
+
+    deliver(view, ago_s=90, off_s=-60, sent=False)
+
+    assert list(watch.look()) == [view.no]
+
+
 @pytest.mark.parametrize("version", ["2.0", "1.0"])
 def test_the_version_is_that_of_the_last_handshake(
     committing: Services, approve: Approve, deliver: Deliver, version: str
@@ -114,6 +132,23 @@ def test_the_version_is_that_of_the_last_handshake(
 
     assert before == ({view.no: "probe-1 runs 1.0, not 2.0"} if version == "2.0" else {})
     assert watch.look() == ({} if version == "2.0" else {view.no: "probe-1 runs 2.0, not 1.0"})
+
+
+@pytest.mark.slow
+def test_a_server_saves_versions_every_few_seconds(committing: Services, approve: Approve) -> None:
+    """By the clock, not with the minutely bookkeeping: a play waits for it."""
+    view, jobs = approve(), Jobs(committing)
+    jobs.start()
+    try:
+        committing.registry.touch_version(view.no, "2.0")
+
+        def saved() -> bool:
+            with committing.directory.reading() as tx:
+                return tx.versions() == {view.no: "2.0"}
+
+        wait_for(saved, "the version to be saved", deadline_s=15)
+    finally:
+        jobs.stop()
 
 
 def test_states_are_told(committing: Services, approve: Approve, deliver: Deliver) -> None:

@@ -331,9 +331,14 @@ def test_what_is_not_signed(
     assert not (home / "signed.pem").exists()
 
 
-def test_install_refuses_a_certificate_of_another_key(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The served pair stays as it is."""
+@pytest.mark.parametrize("rotating", [False, True])
+def test_install_refuses_a_certificate_of_another_key(
+    home: Path, capsys: pytest.CaptureFixture[str], rotating: bool
+) -> None:
+    """The served pair stays as it is, also while a new key waits."""
     served(home)
+    if rotating:
+        request(home, "--new-key")
     before = (home / "leaf.pem").read_bytes()
     pki_authority.issue_leaf(home / "ca", "x", [], out_cert=home / "signed2.pem", out_key=home / "x.key")
     (home / "signed2.pem").replace(home / "signed.pem")

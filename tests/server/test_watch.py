@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +17,11 @@ from pingmon.services.bundle import Services
 from pingmon.vitals import LifelessError, committer
 from pingmon.watch import FRESH_S, Watch
 from pingmon_agent.wire.notify import Notifier
+from tests.agent.certificates import Authority, Leaf
 from tests.support.processes import Server, running_server, wait_for
 from tests.support.systemd import ALIVE, Systemd, listening
 
-from .test_concurrency import run
+from .test_concurrency import PRELUDE, run
 
 WATCHDOG_S = 3.0  # a check is believed for a second, so a second after this one a service is as good as dead
 
@@ -159,17 +162,36 @@ for listen in ("127.0.0.1", "127.0.0.5", "0.0.0.0", "::1", "::"):
 """
 
 
+def gated(leaf: Leaf) -> str:
+    return GATED.replace("sys.argv[1]", repr(str(leaf.certificate))).replace("sys.argv[2]", repr(str(leaf.key)))
+
+
+@pytest.mark.e2e
 @pytest.mark.parametrize("mode", ["eventlet", "gevent", "threading"])
 def test_the_server_reaches_itself_wherever_it_listens(tmp_path: Path, mode: str) -> None:
     """Also where nobody else is let in any more, and it leaves nothing behind."""
-    from tests.agent.certificates import Authority
-
     leaf = Authority(tmp_path).issue("192.0.2.1")
-    code = GATED.replace("sys.argv[1]", repr(str(leaf.certificate))).replace("sys.argv[2]", repr(str(leaf.key)))
 
-    assert run(code, mode).splitlines() == [
+    assert run(gated(leaf), mode).splitlines() == [
         f"{listen} 1 0 0 set()" for listen in ("127.0.0.1", "127.0.0.5", "0.0.0.0", "::1", "::")
     ]
+
+
+@pytest.mark.root
+def test_without_ipv6_on_the_loopback_device_the_other_family_is_asked(tmp_path: Path) -> None:
+    """Where the server listens on "::", which takes both."""
+    from tests.agent.namespaces import Namespace
+
+    leaf, inside = Authority(tmp_path).issue("192.0.2.1"), Namespace()
+    try:
+        inside.sysctl("net.ipv6.conf.lo.disable_ipv6", "1")
+        code = gated(leaf).replace('("127.0.0.1", "127.0.0.5", "0.0.0.0", "::1", "::")', '("::",)')
+        argv = ["ip", "netns", "exec", inside.name, sys.executable, "-c", PRELUDE + code]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    finally:
+        inside.close()
+
+    assert (done.stdout, done.returncode) == (":: 1 0 0 set()\n", 0), done.stderr
 
 
 def test_a_front_door_that_is_closed_is_an_error(tmp_path: Path) -> None:

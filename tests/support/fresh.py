@@ -13,6 +13,7 @@ from pathlib import Path
 from pingmon.config import Config, build
 from pingmon.services.bundle import Services, open_services
 from pingmon.services.clock import Clock
+from pingmon.store.rounds import SqliteRounds
 
 DATABASES = ("pingmon.db", "samples.db")
 
@@ -43,3 +44,9 @@ def fresh_services(config: Config, clock: Clock | None = None) -> Services:
     """`open_services` on an empty directory, without the wait for the migrations."""
     lay(config.data_dir)
     return open_services(config, clock)
+
+
+def fresh_rounds(folder: Path) -> SqliteRounds:
+    """The store of rounds alone, on a `samples.db` that nobody has written to."""
+    lay(folder, {"samples.db": _first_start()["samples.db"]})
+    return SqliteRounds(folder / "samples.db")

@@ -285,9 +285,10 @@ def running_agent(
     passphrase: str | None = None,
     extra: str = "",
     environment: Mapping[str, str] | None = None,
+    program: tuple[str, ...] = ("-m", "pingmon_agent"),
 ) -> Iterator[Agent]:
     """A started agent (still pending: see `Agent.approve`); `extra` is more TOML. Stopped at the end."""
-    agent = Agent(server, directory, hostname, environment=dict(environment or {}))
+    agent = Agent(server, directory, hostname, environment=dict(environment or {}), program=program)
     url = server.url.replace("https://", "wss://")
     secret = passphrase or server.passphrase(hostname)
     write_agent(agent, url=url, ip_address=ip_address, passphrase=secret, extra=extra)

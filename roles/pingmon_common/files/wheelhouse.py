@@ -50,7 +50,7 @@ class House:
         path = self.out / f"pingmon-{platform.role}-{version}-{platform.tag}-{platform.arch}.tar.gz"
         before = whole(path)
         note, key = self.out / ".cache" / f"{path.name}.key", self._key(platform)
-        if before is None or not note.exists() or note.read_text() != f"{key} {before}":
+        if not note.exists() or note.read_text() != f"{key} {before}":
             say(f"packing {platform}")
             write(path, gzip_stored(tar(self._members(platform, version))))
             note.write_text(f"{key} {whole(path)}")

@@ -112,8 +112,8 @@ class Builder:
         if "DO NOT MATCH THE HASHES" in said:
             named = re.search(r"^ +(\S+==[\w.!+-]+)", said.partition("DO NOT MATCH")[2], re.MULTILINE)
             return (
-                f"{named[1] if named else 'a file'} from the package index is not what requirements/ has locked: install "
-                f"nothing, and find out who changed which of the two ({self._log} has both hashes)."
+                f"{named[1] if named else 'a file'} from the package index is not what requirements/ has locked: "
+                f"install nothing, and find out who changed which of the two ({self._log} has both hashes)."
             )
         if NO_NETWORK.search(said):
             return (

@@ -87,10 +87,6 @@ class Ansible:
         argv = ["-i", str(self.inventory), hosts, "-b", "-m", name, *(["-a", arguments] if arguments else [])]
         return self._run("ansible", argv, core, {}, check, 120)
 
-    def version(self, core: Core) -> str:
-        """As `2.19.14`."""
-        return re.findall(r"core ([\d.]+)", self._run("ansible", ["--version"], core, {}, True, 60).output)[0]
-
     def _run(
         self, program: str, words: Sequence[str], core: Core, more: Mapping[str, str], check: bool, timeout_s: float
     ) -> Played:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -74,10 +74,10 @@ class Bed:
             self._switch.wait()
         cgroups.sweep(cgroups.own_tag())
 
-    def each(self, act: Callable[[Host], T]) -> list[T]:
-        """`act` on all hosts at once; the answers in their order."""
+    def each(self, act: Callable[[Host], T], names: Sequence[str] = ()) -> list[T]:
+        """`act` on all hosts, or on those named, at once; the answers in their order."""
         with ThreadPoolExecutor(max(1, len(self.hosts))) as pool:
-            return list(pool.map(act, self.hosts.values()))
+            return list(pool.map(act, [self.hosts[name] for name in names or self.hosts]))
 
     def _furnish(self, host: Host) -> None:
         addresses = {HERE: CONTROLLER, **{other.name: other.address for other in self.hosts.values()}}
@@ -118,26 +118,26 @@ class Bed:
         """What the switch has counted: carried, dropped, copied, queued."""
         return rules.counters(self._control)
 
-    # ---- snapshots
+    # ---- snapshots: of the hosts that are named, or of all; each shuts them down and boots them (about a second)
 
-    def freeze(self) -> None:
-        """The fleet as it is now can be come back to. It is shut down and booted for that (about a second)."""
-        self._between_boots(lambda host: host.disk.freeze())
+    def freeze(self, *names: str) -> None:
+        """The hosts as they are now can be come back to."""
+        self._between_boots(lambda host: host.disk.freeze(), names)
 
-    def rollback(self) -> None:
-        """The fleet as it was at the last freeze, or fresh from the image; network healed. About a second."""
-        self._between_boots(lambda host: host.disk.rollback())
+    def rollback(self, *names: str) -> None:
+        """The hosts as at the last freeze, or as at the start of the bed; the network whole."""
+        self._between_boots(lambda host: host.disk.rollback(), names)
 
-    def reset(self) -> None:
-        """The fleet as at the start of the bed, whatever was frozen since; network healed."""
-        self._between_boots(lambda host: host.disk.reset())
+    def reset(self, *names: str) -> None:
+        """The hosts as at the start of the bed, whatever was frozen since; the network whole."""
+        self._between_boots(lambda host: host.disk.reset(), names)
 
-    def _between_boots(self, act: Callable[[Host], None]) -> None:
+    def _between_boots(self, act: Callable[[Host], None], names: Sequence[str]) -> None:
         self.heal()
-        self.each(Host.shut_down)
+        self.each(Host.shut_down, names)
         self.save_logs()
-        self.each(act)
-        self.each(Host.boot)
+        self.each(act, names)
+        self.each(Host.boot, names)
 
     # ---- logs
 

@@ -27,6 +27,9 @@ RESTLESS = (
 )  # fmt: skip
 
 
+_DIGESTS: dict[tuple[str, int, int, int], str] = {}
+
+
 @dataclass(frozen=True)
 class Entry:
     """One file: type and mode as `ls -l` shows them, owner and group by name, and what is in it (sha256 of a file,
@@ -112,12 +115,18 @@ def _walk(
                 continue
             kept = found.stat(follow_symlinks=False)
             owner, group = names[0].get(kept.st_uid, str(kept.st_uid)), names[1].get(kept.st_gid, str(kept.st_gid))
-            yield shown, Entry(stat.filemode(kept.st_mode), owner, group, _content(path, kept.st_mode))
+            yield shown, Entry(stat.filemode(kept.st_mode), owner, group, _content(path, kept))
             if stat.S_ISDIR(kept.st_mode):
                 yield from _walk(top, path, unwanted, names)
 
 
-def _content(path: Path, mode: int) -> str:
-    if stat.S_ISLNK(mode):
+def _content(path: Path, kept: os.stat_result) -> str:
+    if stat.S_ISLNK(kept.st_mode):
         return str(path.readlink())
-    return hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(mode) else ""
+    if not stat.S_ISREG(kept.st_mode):
+        return ""
+    # Nearly all files are the image's, and the same in each listing: read once. Nothing can set a file's ctime back.
+    seen = (str(path), kept.st_ino, kept.st_size, kept.st_ctime_ns)
+    if seen not in _DIGESTS:
+        _DIGESTS[seen] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return _DIGESTS[seen]

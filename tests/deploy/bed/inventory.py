@@ -33,6 +33,7 @@ def write_ssh_config(place: Path, key: Path, hosts: Iterable[Host]) -> Path:
     options = {
         "User": USER, "IdentityFile": key, "IdentitiesOnly": "yes", "UserKnownHostsFile": known,
         "GlobalKnownHostsFile": "none", "StrictHostKeyChecking": "yes", "ConnectTimeout": 5,
+        "ServerAliveInterval": 5, "ServerAliveCountMax": 4,  # a play over a cut path ends, and says so
         "ControlMaster": "auto", "ControlPersist": 60, "ControlPath": f"{place}/cm-%h",
     }  # fmt: skip
     config = place / "ssh_config"
@@ -51,7 +52,7 @@ def write_inventory(
 ) -> Path:
     """`folder` with hosts.yml and, where there is an example inventory, its group_vars; the path of hosts.yml.
 
-    `groups` gives the hosts of each group by name; `variables` are those of the group `all`, over the example's.
+    `groups` gives the hosts of each group by name; `variables` hold for each host.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (example / "group_vars").is_dir():
@@ -66,8 +67,13 @@ def write_inventory(
     children = {group: {"hosts": {name: addresses[name] for name in names}} for group, names in groups.items()}
     written = folder / "hosts.yml"  # JSON is YAML, and nothing need be quoted by hand
     written.write_text(json.dumps({"all": {"vars": everywhere, "children": children}}, indent=2) + "\n")
-    if variables:  # a file beside the inventory wins over what hosts.yml says for `all`
-        (folder / "host_vars").mkdir(exist_ok=True)
-        for name in addresses:
-            (folder / "host_vars" / f"{name}.yml").write_text(json.dumps(dict(variables), indent=2) + "\n")
+    _write_variables(folder / "host_vars", addresses, variables or {})
     return written
+
+
+def _write_variables(folder: Path, names: Iterable[str], variables: Mapping[str, Any]) -> None:
+    """For each host a file: these win over all that the example says for groups."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in names:
+        (folder / f"{name}.yml").write_text(json.dumps(dict(variables), indent=2) + "\n")

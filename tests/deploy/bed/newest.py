@@ -1,4 +1,4 @@
-"""The newest ansible-core, which wants a newer Python than this machine may have: on a Debian 13 tree, entered by chroot.
+"""The newest ansible-core, which wants a newer Python than this machine may have: on a Debian 13 tree, by chroot.
 
     layer = newest.prepare(trixie)                 outside, with a network: made once per lock file and tree
     root = newest.mount(layer, trixie, place)      inside a bed: a root in which /opt/ansible-newest/bin is

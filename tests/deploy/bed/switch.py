@@ -56,10 +56,10 @@ class Switch:
         """Until the process ends."""
         while True:
             # select, not poll or epoll: their Python time-outs are whole milliseconds
-            ready, _, _ = select.select([self.control, *self.ports], [], [], self._send_due())
-            if self.control in ready:
+            ready, _, _ = select.select([self.control.fileno(), *self.ports], [], [], self._send_due())
+            if self.control.fileno() in ready:
                 self._obey()
-                ready.remove(self.control)
+                ready.remove(self.control.fileno())
             for port in ready:
                 self._empty(port)
 
