@@ -67,7 +67,7 @@ bench-fleet-storm: ## 1,000 agents that come back after their server was stopped
 	@exec $(BIN)/python -m tests.bench.storm $(if $(QUICK),--quick)
 
 deploy-test: ## (root, Linux) Ansible on three real systemd hosts (TESTS="tests/deploy/test_bed.py -k power": only these)
-	$(SETUP) python test bed ansible
+	$(SETUP) python test bed ansible peers
 	@exec $(BIN)/python -m tests.deploy $(filter-out tests,$(TESTS))
 
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
