@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import re
 import subprocess
 import time
@@ -31,15 +32,16 @@ PATHS = (("agent1", "agent2"), ("agent2", "agent1"), ("agent1", "server"), ("age
 
 @dataclass
 class Fleet:
-    """The bed with pingmon on it. `played` has each play of this session: its name, its words, what it said."""
+    """The bed with pingmon on it. `played` has each play: its name, its words, what it said."""
 
     bed: Bed
     ansible: Ansible
     first: First = field(default_factory=First)
     played: list[tuple[str, tuple[str, ...], Played]] = field(default_factory=list)
+    commands: set[tuple[str, ...]] = field(default_factory=set)
     version: str = VERSION
     next_version: str = NEXT
-    _session: Session | None = None
+    _sessions: dict[str, Session] = field(default_factory=dict)
 
     def play(self, name: str, *words: str, core: Core = "main", check: bool = True) -> Played:
         """Run a playbook of this repository; AssertionError with the end of what it said where `check` and it fails."""
@@ -51,7 +53,13 @@ class Fleet:
 
     def server(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """What `pingmon ARGUMENT...` prints on the server."""
+        self.commands.add(arguments)
         return self.bed["server"].run("pingmon", *arguments, stdin=stdin, check=check).stdout
+
+    def agent(self, name: str) -> dict[str, Any]:
+        """What the server says about one agent."""
+        found: list[dict[str, Any]] = json.loads(self.server("agents", "list", "--output", "json"))
+        return next(row for row in found if row["hostname"] == name)
 
     def wait(self, *arguments: str) -> None:
         """Until the server has a fresh round of every agent (or of those named)."""
@@ -84,8 +92,10 @@ class Fleet:
 
     def api(self, path: str) -> Any:
         """The JSON at a path of the API; signs in where that is needed."""
-        self._session = self._session or self.signed_in()
-        return self._session.json(path)
+        trusted = self.ca_file.read_text()
+        if trusted not in self._sessions:  # a new authority is a new browser
+            self._sessions = {trusted: self.signed_in()}
+        return self._sessions[trusted].json(path)
 
     @property
     def ca_file(self) -> Path:

@@ -17,6 +17,7 @@ def furnish(root: Path, name: str, addresses: Mapping[str, str], public_key: str
     known = "".join(f"{address} {neighbour}\n" for neighbour, address in addresses.items())
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost ip6-localhost\n{known}")
     (root / "etc/resolv.conf").write_text("")  # there is nobody to ask
+    (root / "etc/default/locale").write_text("LANG=C.UTF-8\n")  # sshd complains where there is none
     for home in (root / "root", root / "home/deploy"):
         _let_in(home, public_key)
     key = root / "etc/ssh/ssh_host_ed25519_key"

@@ -82,8 +82,13 @@ def test_a_fleet_by_passphrase_gets_a_new_one(fleet: Fleet, passphrase: str) -> 
     fleet.wait("agent2")
 
 
-def test_without_a_passphrase_none_is_left(fleet: Fleet, passphrase: str) -> None:
-    """Back to approval by key: the same key, so nobody has to decide anything."""
-    fleet.play("agents.yml", "--limit", "agent2")
-    assert not fleet.bed["agent2"].inside("/etc/pingmon/credentials").exists()
-    fleet.wait("agent2")
+def test_a_host_that_was_set_up_anew_takes_the_place_of_the_old_one(fleet: Fleet, passphrase: str) -> None:
+    """Another key, the same agent; and back from the passphrase to approval by key, so no passphrase is left."""
+    host, before = fleet.bed["agent2"], fleet.agent("agent2")
+    host.run("systemctl", "stop", "pingmon-agent")
+    host.run("find", "/var/lib/pingmon-agent", "/run/pingmon-agent", "-type", "f", "-delete")
+    fleet.play("agents.yml", "--limit", "agent2", "-e", "pingmon_agent_replace_key=true")
+    assert not host.inside("/etc/pingmon/credentials").exists()
+    after = fleet.agent("agent2")
+    assert after["id"] == before["id"]
+    assert after["fingerprint"] != before["fingerprint"]
