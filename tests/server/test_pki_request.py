@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from pingmon.cli import pki, pki_authority
-from pingmon.tls import check_pair, server_context
+from pingmon.tls import Served, check_pair
 from pingmon_agent.tls import ConnectError, Fault, client_context, connect
 
 from .test_pki import handshake
@@ -375,7 +375,7 @@ def answer(home: Path, listening: socket.socket) -> None:
             peer, _ = listening.accept()
         except OSError:
             return
-        with peer, suppress(OSError), server_context(home / "leaf.pem", home / "leaf.key").wrap_socket(peer, True):
+        with peer, suppress(OSError), Served(home / "leaf.pem", home / "leaf.key").context.wrap_socket(peer, True):
             pass
 
 

@@ -141,7 +141,7 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
 
-context = tls.server_context(Path(sys.argv[1]), Path(sys.argv[2]))
+context = tls.Served(Path(sys.argv[1]), Path(sys.argv[2])).context
 for listen in ("127.0.0.1", "127.0.0.5", "0.0.0.0", "::1", "::"):
     gate = Gate(lambda _peer: 0)
     server = concurrency.Server(app, listen, 0, context, gate)
