@@ -5,7 +5,7 @@
 # skipped test is a failure).
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab picture test test-guards check bench-probe bench-accuracy bench-ingest bench-history bench-fleet-storm faults fuzz format frontend lock dist audit clean
+.PHONY: help run lab picture test test-guards check bench-probe bench-accuracy bench-ingest bench-history bench-fleet-storm deploy-test faults fuzz format frontend lock dist audit clean
 
 VENV ?= .venv
 PORT ?= 8443
@@ -32,8 +32,9 @@ picture: ## (root) the screenshot of README.md, taken of a running lab
 	@exec $(BIN)/python -m tests.lab.picture docs/images/grid.png
 
 test: ## everything: house rules, types, layers, then all tests (as root also system packages and namespaces)
-	$(SETUP) python test system frontend peers
+	$(SETUP) python test system frontend peers bed ansible
 	@sh .ci/check.sh
+	@[ "$$(id -u)" != 0 ] || [ -z "$(filter tests tests/deploy%,$(TESTS))" ] || $(BIN)/python -m tests.deploy --prepare
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/python -m pytest $(TESTS) --durations=15 $(if $(NO_SKIPS),--no-skips)
 
 test-guards: ## take each guard out of a copy of the tree: the test that names it must fail (GUARDS="3 7": only these)
@@ -64,6 +65,10 @@ bench-history: ## reading a day of 100 agents x 1,000 targets while they report,
 bench-fleet-storm: ## 1,000 agents that come back after their server was stopped, and killed (QUICK=1: 100)
 	$(SETUP) python test
 	@exec $(BIN)/python -m tests.bench.storm $(if $(QUICK),--quick)
+
+deploy-test: ## (root, Linux) Ansible on three real systemd hosts (TESTS="tests/deploy/test_bed.py -k power": only these)
+	$(SETUP) python test bed ansible peers
+	@exec $(BIN)/python -m tests.deploy $(filter-out tests,$(TESTS))
 
 faults: ## (root for all of it) kill, cut, fill and blind a server under load, and count what is lost, doubled or changed
 	$(SETUP) python test frontend

@@ -4,6 +4,8 @@
 #   python REQS   virtual environment with the hash-locked requirements/REQS.txt and this checkout
 #   frontend      the browser part, built into pingmon/static
 #   system        Debian packages that the tests need (only as root and only the missing ones)
+#   bed           Debian packages that the deploy tests make their hosts with (only as root and only the missing ones)
+#   ansible       ansible-core and its linters, hash-locked, in venvs of their own: build/ansible and build/ansible-oldest
 #   peers         the programs that the benches measure beside ours, unpacked into build/peers and not installed
 # Must not know: how the programs are started or tested.
 set -eu
@@ -121,6 +123,29 @@ step_system() {
     apt chromium chromium-driver iproute2 nftables || say "not root, so these stay missing:$missing (the tests that need them are skipped)"
 }
 
+step_bed() {
+    apt systemd-container mmdebstrap iproute2 openssh-client apt-utils nftables ||
+        say "not root, so these stay missing:$missing (the deploy tests say so)"
+}
+
+# tool_venv NAME: build/NAME with requirements/NAME.txt and nothing else, so that it does not mix with our own packages.
+tool_venv() {
+    stamp="build/$1/.pingmon"
+    set_digest=$(digest "requirements/$1.txt")
+    [ "$(cat "$stamp" 2>/dev/null)" != "$set_digest" ] || return 0
+    say "installing $(grep -c '==' "requirements/$1.txt") locked packages into build/$1"
+    "$VENV/bin/python" -m venv --clear "build/$1" &&
+        "build/$1/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes \
+            -r "requirements/$1.txt" ||
+        give_up "pip could not install requirements/$1.txt: check that the package index can be reached, then run the same command again."
+    echo "$set_digest" >"$stamp"
+}
+
+step_ansible() {
+    tool_venv ansible
+    tool_venv ansible-oldest
+}
+
 # Unpacked only: installing the exporters would leave two daemons running on this machine.
 PEERS="fping iputils-ping prometheus-smokeping-prober prometheus-blackbox-exporter prometheus rrdtool rrdcached librrd8 libdbi1 libwrap0"
 step_peers() {
@@ -146,7 +171,9 @@ while [ $# -gt 0 ]; do
         frontend) step_frontend ;;
         system) step_system ;;
         peers) step_peers ;;
-        *) give_up "setup.sh knows the steps python, frontend, system and peers, not '$1'." ;;
+        bed) step_bed ;;
+        ansible) step_ansible ;;
+        *) give_up "setup.sh knows the steps python, frontend, system, bed, ansible and peers, not '$1'." ;;
     esac
     shift
 done

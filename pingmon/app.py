@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -17,9 +18,10 @@ from urllib.parse import urlsplit
 from flask import Flask
 from flask_socketio import SocketIO
 
+from pingmon_agent.wire import notify
 from pingmon_agent.wire.contract import MAX_MESSAGE_BYTES, NAMESPACE
 
-from . import concurrency, tls
+from . import concurrency, tls, vitals
 from .adapters import metrics, web
 from .adapters.agent_socket import AgentSocket
 from .adapters.bouncer import Bouncer
@@ -30,13 +32,15 @@ from .adapters.lines import Lines
 from .adapters.packet import CheckedPacket
 from .config import Config
 from .gate import Gate
+from .reload import Reload
 from .services.bundle import Services, open_services
 from .services.clock import Clock
 from .services.limits import Allowance, Failures
 from .services.passphrases import secret_file
-from .store.check import refuse_damage
+from .store.check import DIRECTORY, SAMPLES, refuse_damage
 from .store.directory import DirectoryError
 from .store.lock import held
+from .watch import Watch
 
 log = logging.getLogger("pingmon")
 # design.md: agents are dropped after 30 s of silence; a stall of the server of 15 s drops nobody.
@@ -68,8 +72,9 @@ def may_come_from(config: Config) -> Callable[[str, Environ], bool]:
 class Application:
     """Flask, sockets and services of one process."""
 
-    def __init__(self, config: Config, services: Services) -> None:
+    def __init__(self, config: Config, services: Services, reload: Reload | None = None) -> None:
         self.config, self.services = config, services
+        self.reload = reload or Reload(config, lambda: config)
         self.flask = Flask("pingmon", static_folder=None)
         self.flask.extensions["pingmon"] = services
         self.sockets = SocketIO(
@@ -108,6 +113,8 @@ class Application:
             handler_faults=lambda: self.agents.faults,
             certificate_not_after=lambda: self.certificate.chain.not_after if self.certificate else 0.0,
             certificate_failures=lambda: self.certificate.failures if self.certificate else 0,
+            reload_successful=lambda: self.reload.successful,
+            reload_succeeded_at=lambda: self.reload.succeeded_at,
         )
         self.flask.register_blueprint(metrics.blueprint(services, outside, web.may_read_metrics))
         entrance = Entrance(self.flask.wsgi_app, self.lines.may_open, web.MAX_BODY_BYTES)
@@ -127,10 +134,11 @@ class Application:
         return committer
 
     def _keep_up(self) -> None:
-        """Notice what the command line changed in the database, and a new certificate."""
+        """Notice what the command line changed in the database, a new certificate, and a wish to reload."""
         away = False
         while True:
             self.sockets.sleep(REFRESH_S)
+            self.reload.look()
             if self.certificate is not None:
                 self.certificate.look()
             try:
@@ -154,26 +162,27 @@ class Application:
         self.services.close()
 
 
-def create_app(config: Config, clock: Clock | None = None) -> Application:
+def create_app(config: Config, clock: Clock | None = None, reload: Reload | None = None) -> Application:
     """Open the databases under `data_dir` and wire everything; raises what `open_services` raises."""
-    return Application(config, open_services(config, clock))
+    return Application(config, open_services(config, clock), reload)
 
 
-def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT.
+def serve(config: Config, load: Callable[[], Config]) -> None:
+    """Run until SIGTERM or SIGINT; at SIGHUP `load` the configuration again.
 
     Raises TlsError, LockError, DamageError, what `open_services` does, and Refused where targets are above the limits.
     """
+    notifier = notify.taken_from(os.environ)
     certificate, key = Path(config.tls.certificate), Path(config.tls.key)
     served = tls.Served(certificate, key, config.tls.minimum_version)
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with held(config.data_dir):
         refuse_damage(config.data_dir)
-        _serve(config, served)
+        _serve(config, served, notifier, Reload(config, load, notifier, served.ask))
 
 
-def _serve(config: Config, served: tls.Served) -> None:
-    application = create_app(config)
+def _serve(config: Config, served: tls.Served, notifier: notify.Notifier, reload: Reload) -> None:
+    application = create_app(config, reload=reload)
     application.services.registry.check_load()
     application.certificate = served
     listen, port = config.server.listen, config.server.port
@@ -184,13 +193,27 @@ def _serve(config: Config, served: tls.Served) -> None:
     gc.collect()
     gc.freeze()
     committer = application.start_background()
+    watch = _watch(application, server.port, notifier)
+    watch.start(application.sockets.start_background_task)
     _stop_on_signal(server)
-    signal.signal(signal.SIGHUP, lambda _number, _frame: served.ask())
+    signal.signal(signal.SIGHUP, lambda _number, _frame: reload.ask())
     log.info("serving url=%s port=%d mode=%s rounds=%d", config.public_url, server.port, concurrency.mode(), rounds)
     server.run()
+    notifier.say(notify.STOPPING)
+    watch.stop()
     log.info("stopping: committing what waits")
     application.stop(committer)
     log.info("stopped")
+
+
+def _watch(application: Application, port: int, notifier: notify.Notifier) -> Watch:
+    config, ingest = application.config, application.services.ingest
+    checks = {
+        "the front door": vitals.Front(config.server.listen, port, application.gate).check,
+        "the databases": vitals.databases(config.data_dir / name for name in (DIRECTORY, SAMPLES)),
+        "the committer": vitals.committer(ingest),
+    }
+    return Watch(notifier, checks, lambda: f"{application.agents.connections} agents connected, {config.public_url}")
 
 
 def _stop_on_signal(server: concurrency.Server) -> None:

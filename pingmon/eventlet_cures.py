@@ -51,7 +51,7 @@ class Listener:
                     raise
                 self._failed(error)
                 continue
-            secure = self._let_in(plain, address[0])
+            secure = self._let_in(plain, address)
             if secure is not None:
                 return secure, address
 
@@ -65,8 +65,8 @@ class Listener:
                       "(LimitNOFILE=)", error.strerror)  # fmt: skip
         eventlet.sleep(FULL_PAUSE_S)
 
-    def _let_in(self, plain: Any, address: str) -> Any:
-        line = self._gate.enter(address, plain.fileno)
+    def _let_in(self, plain: Any, address: Any) -> Any:
+        line = self._gate.enter(address[0], plain.fileno, address[1])
         if line is None:
             plain.close()
             return None

@@ -44,7 +44,7 @@ class _Server(WSGIServer):  # type: ignore[misc]
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
         """TLS, then HTTP, on one connection; gone when its request takes too long."""
-        line = self.gate.enter(address[0], client_socket.fileno)
+        line = self.gate.enter(address[0], client_socket.fileno, address[1])
         if line is None:
             client_socket.close()
             return

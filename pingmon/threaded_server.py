@@ -25,7 +25,8 @@ class _Handler(WSGIRequestHandler):
 
     def handle(self) -> None:
         """All requests of one connection, if it is let in."""
-        self.line = self.server.gate.enter(self.client_address[0], self.connection.fileno)
+        address, port = self.client_address[:2]
+        self.line = self.server.gate.enter(address, self.connection.fileno, port)
         try:
             if self.line is not None:
                 super().handle()

@@ -80,11 +80,6 @@ def _names(leaf: x509.Certificate) -> tuple[str, ...]:
     return tuple(str(name.value) for name in san)
 
 
-def server_context(certificate: Path, key: Path, minimum: str = "1.3") -> ssl.SSLContext:
-    """A context that serves this chain; raises TlsError."""
-    return _load(certificate, key, minimum)[0]
-
-
 def _load(certificate: Path, key: Path, minimum: str) -> tuple[ssl.SSLContext, Chain]:
     chain_pem, key_pem = _read(certificate, "certificate"), _read(key, "key")
     chain = _check(certificate, chain_pem, key, key_pem)

@@ -9,9 +9,11 @@ import errno
 import functools
 import importlib.metadata
 import logging
+import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from .answers import Answer, Patience
@@ -20,22 +22,26 @@ from .delivery import Delivery
 from .door import Door
 from .engine import EchoEngine
 from .icmp import NoPermissionError
-from .journal import Journal, JournalCounts
+from .journal import Journal
 from .keep import keep_of
 from .links import broadcasts
 from .log import say
-from .metrics import Facts, Metrics, MetricsServer, build_labels, error_reasons
+from .metrics import Metrics, MetricsServer
 from .pairs import Pairs
 from .policy import Judge, policy_of
 from .refusals import Refusals
+from .reload import Reload
 from .resolve import Resolver
 from .ring import Ring
 from .rounds import Rounds
 from .schedule import Schedule, Tick
+from .service import Service
 from .session import SessionState
 from .tls import ConnectError, client_context
 from .uplink import Uplink
-from .wire.contract import PLAIN_TAG, Handshake, Outcome
+from .view import View
+from .wire import notify
+from .wire.contract import PLAIN_TAG, Handshake
 from .wire.seal import grouped
 
 _log = logging.getLogger(__name__)
@@ -59,15 +65,17 @@ def boot_time() -> float:
 class Agent:
     """All parts of a running agent. `run` returns the exit code of the process."""
 
-    def __init__(self, config: Config) -> None:
-        """Raises BusyError if another agent keeps its rounds where this one is to keep them, KeyFileError."""
+    def __init__(self, config: Config, load: Callable[[], Config] | None = None) -> None:
+        """`load` reads the configuration again. Raises BusyError if another agent keeps its rounds where this one is to
+        keep them, KeyFileError.
+        """
+        notifier = notify.taken_from(os.environ)
         self._door = Door(keep_of(config), _wall_ms)
         self._config, self._exit_code = config, EXIT_OK
         self._stop = threading.Event()
-        self._engine: EchoEngine | None = None
         self._journal = _journal(config)
-        self._room = config.agent.buffer_mib * 2**20 // SAMPLE_BYTES
-        self._ring = Ring(boot_time, max_samples=self._room, journal=self._journal)
+        room = config.agent.buffer_mib * 2**20 // SAMPLE_BYTES
+        self._ring = Ring(boot_time, max_samples=room, journal=self._journal)
         self._resolver = Resolver()
         self._schedule = Schedule(config.agent.hostname, boot_time)
         self._pairs = Pairs(config.agent.hostname)
@@ -91,25 +99,43 @@ class Agent:
             start_spread_s=config.agent.start_spread_s,
             on_answer=self._on_answer,
         )
-        self._metrics = Metrics(self._facts, self._pairs)
+        self._reload = Reload(config, self._judge.policy, load or (lambda: config), notifier)
+        self._view = View(
+            version=version(),
+            config=config,
+            door=self._door,
+            schedule=self._schedule,
+            rounds=self._rounds,
+            ring=self._ring,
+            journal=self._journal,
+            delivery=self._delivery,
+            uplink=self._uplink,
+            room=room,
+            reload=self._reload,
+        )
+        self._metrics = Metrics(self._view.facts, self._pairs)
+        self._service = self._as_service(notifier)
 
     def run(self) -> int:
-        """Load, open, start, wait, stop. SIGTERM and SIGINT end it cleanly within two seconds."""
+        """Load, open, start, wait, stop. SIGTERM and SIGINT end it cleanly within two seconds, SIGHUP reloads."""
         try:
             client_context(self._config.server.ca_file, self._config.server.minimum_tls)
-            engine = self._engine = EchoEngine(self._stop)
+            engine = self._view.engine = EchoEngine(self._stop)
             pages = self._open_pages()
         except (ConnectError, NoPermissionError, OSError) as err:
             _log.error(say("cannot start", reason=str(err)))
             return EXIT_FAILED
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self._service.ask(self._reload.run))
         key = grouped(self._door.keep.identity.fingerprint)
         facts = {"hostname": self._config.agent.hostname, "key": key, "icmp": engine.mode, "families": engine.families}
         _log.info(say("agent started", version=version(), **facts))
         self._resolver.start()
         self._uplink.start()
+        self._service.start()
         self._rounds.run(engine, self._stop)
+        self._service.stop()
         self._uplink.stop(FLUSH_S)
         self._resolver.stop()
         if pages is not None:
@@ -118,6 +144,15 @@ class Agent:
         self._ring.close()
         _log.info(say("agent stopped", rounds=self._rounds.counts.done, undelivered=self._ring.waiting()))
         return self._exit_code
+
+    def _as_service(self, notifier: notify.Notifier) -> Service:
+        flusher = self._journal.flusher if self._journal is not None else None
+        stopped = {
+            "the round loop": lambda: self._rounds.pulse.stopped,
+            "the uplink": lambda: self._uplink.pulse.stopped,
+            "the flusher": lambda: flusher is not None and flusher.died,
+        }
+        return Service(notifier, begun=lambda: self._rounds.pulse.begun, stopped=stopped, status=self._view.line)
 
     def _open_pages(self) -> MetricsServer | None:
         address = listen_address(self._config.metrics.listen)
@@ -146,126 +181,6 @@ class Agent:
             _log.error(say("this agent is not approved and was told to end then", state=answer.state))
             self._exit_code = EXIT_UNAPPROVED
             self._stop.set()
-
-    # -- what the agent's pages show --
-
-    def _facts(self) -> Facts:
-        return Facts(values=self._values(), not_ready=self._not_ready(), status=self._status())
-
-    def _not_ready(self) -> tuple[str, ...]:
-        reasons = []
-        if self._engine is None:
-            reasons.append("the ICMP socket is not open")
-        if self._delivery.state is not SessionState.APPROVED:
-            reasons.append(f"the server has not approved this agent now (state {self._delivery.state})")
-        if self._schedule.current is None:
-            reasons.append("no targets are loaded")
-        return tuple(reasons)
-
-    def _status(self) -> dict[str, object]:
-        current = self._schedule.current
-        return {
-            "version": version(),
-            "hostname": self._config.agent.hostname,
-            "server": self._config.server.url,
-            "connected": self._uplink.counts.connected,
-            "state": str(self._delivery.state),
-            "agent_id": self._delivery.agent_id,
-            "identity": grouped(self._door.keep.identity.fingerprint),
-            "server_identity": self._door.keep.pin,
-            "targets": len(current.targets) if current else 0,
-            "revision": current.revision if current else None,
-            "unresolved": self._rounds.unresolved,
-            "refused_by_policy": self._rounds.refused,
-            "rounds": self._rounds.counts.done,
-            "undelivered_results": self._ring.waiting(),
-            "buffer": self._buffer(),
-        }
-
-    def _buffer(self) -> str:
-        files = self._journal
-        if files is None:
-            return "memory"
-        if not files.healthy:
-            return f"memory only, {files.directory} cannot be written: {files.reason}"
-        return f"{files.directory}, {files.size / 2**20:.1f} of {files.max_bytes // 2**20} MiB"
-
-    def _values(self) -> dict[str, float | dict[tuple[str, ...], float]]:
-        values = {**self._probe_values(), **self._uplink_values(), **self._spool_values()}
-        return {f"pingmon_agent_{name}": value for name, value in values.items()}
-
-    def _probe_values(self) -> dict[str, float | dict[tuple[str, ...], float]]:
-        current, counts = self._schedule.current, self._rounds.counts
-        total = len(current.targets) if current else 0
-        unresolved = min(self._rounds.unresolved, total)
-        refused = min(self._rounds.refused, total - unresolved)
-        values: dict[str, float | dict[tuple[str, ...], float]] = {
-            "build_info": build_labels(version()),
-            "targets": {
-                ("active",): total - unresolved - refused,
-                ("unresolved",): unresolved,
-                ("refused",): refused,
-            },
-            "config_generation": current.revision if current else 0,
-            "rounds_total": counts.done,
-            "rounds_disturbed_total": counts.disturbed,
-            "rounds_skipped_total": counts.skipped,
-        }
-        if self._engine is not None:
-            tally = self._engine.tally
-            outcomes, errors = self._rounds.outcomes, list(tally.send_errors.items())
-            denied = sum(n for e, n in errors if e in (errno.EPERM, errno.EACCES))
-            values |= {
-                "ping_mode_info": {(self._engine.mode, "kernel"): 1},
-                "duplicate_replies_total": tally.duplicates,
-                "late_replies_total": tally.late,
-                "foreign_packets_total": tally.foreign,
-                "receive_overflow_total": tally.overflow,
-                "wrong_source_total": tally.wrong_source,
-                "corrupt_replies_total": tally.corrupt,
-                "icmp_errors_total": {tuple(map(str, key)): n for key, n in list(tally.icmp_errors.items())},
-                "unstamped_total": tally.unstamped,
-                "identity_changes_total": tally.identities,
-                "suspends_total": tally.suspends,
-                "clock_steps_total": tally.clock_steps,
-                "probe_errors_total": error_reasons(
-                    send=sum(n for _, n in errors) - denied,
-                    resolve=outcomes[Outcome.UNRESOLVED],
-                    permission=denied,
-                    unreachable=outcomes[Outcome.UNREACHABLE] + outcomes[Outcome.TTL_EXCEEDED],
-                    other=outcomes[Outcome.NOT_PROBED],
-                ),
-            }
-        return values
-
-    def _uplink_values(self) -> dict[str, float | dict[tuple[str, ...], float]]:
-        uplink, delivered = self._uplink.counts, self._delivery.counts
-        values: dict[str, float | dict[tuple[str, ...], float]] = {
-            "session_state": {(str(s),): float(s is self._delivery.state) for s in SessionState},
-            "server_connected": float(uplink.connected),
-            "server_reconnects_total": max(0, uplink.connections - 1),
-            "server_connect_failures_total": uplink.failures,
-            "reports_total": delivered.reports,
-            "reports_refused_total": {(code,): n for code, n in list(delivered.refused.items())},
-            "bugs_total": uplink.faults + self._rounds.counts.faults,
-        }
-        if uplink.certificate_expires:
-            values["tls_certificate_not_after_timestamp_seconds"] = {("server",): uplink.certificate_expires}
-        return values
-
-    def _spool_values(self) -> dict[str, float | dict[tuple[str, ...], float]]:
-        files = self._journal
-        counts = files.counts if files is not None else JournalCounts()
-        return {
-            "spool_results": self._ring.waiting(),
-            "spool_limit_results": self._room,
-            "spool_dropped_total": self._ring.dropped,
-            "spool_degraded": float(files is not None and not files.healthy),
-            "spool_size_bytes": files.size if files is not None else 0,
-            "spool_limit_bytes": files.max_bytes if files is not None else 0,
-            "spool_write_failures_total": counts.failures,
-            "spool_damaged_total": {("block",): counts.damaged, ("file",): counts.set_aside},
-        }
 
 
 def _journal(config: Config) -> Journal | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import faulthandler
 import http.client
 import json
 import logging
@@ -19,6 +20,7 @@ from . import config as configuration
 from . import doctor, log, tls
 from .agent import EXIT_FAILED, EXIT_OK, Agent, version
 from .config import ConfigError
+from .credential import load_here, open_to_others
 from .engine import EchoEngine
 from .icmp import NoPermissionError
 from .journal import BusyError
@@ -120,13 +122,18 @@ def _positive_int(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    config = configuration.load(args.config)
-    if args.exit_when_unapproved:
-        config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, exit_when_unapproved=True))
+    def load() -> configuration.Config:
+        config = configuration.load(args.config)
+        if not args.exit_when_unapproved:
+            return config
+        return dataclasses.replace(config, agent=dataclasses.replace(config.agent, exit_when_unapproved=True))
+
+    config = load()
     log.setup(config.log.level)
-    if (warning := configuration.open_to_others(config)) is not None:
+    faulthandler.enable(2)  # systemd ends an agent that hangs by SIGABRT: the log says where it hung
+    if (warning := open_to_others(config)) is not None:
         logging.getLogger("pingmon_agent").warning(warning)
-    return Agent(config).run()
+    return Agent(config, load).run()
 
 
 def _identity(args: argparse.Namespace) -> int:
@@ -159,11 +166,11 @@ def _way_out(server: configuration.Server) -> str:
 
 
 def _config_check(args: argparse.Namespace) -> int:
-    config = configuration.load(args.config)
+    config = load_here(args.config)
     context = tls.client_context(config.server.ca_file, config.server.minimum_tls)
     policy_of(config.probe.policy_file, config.probe.allow_loopback)
     print(f"{args.config} is fine: this is agent {config.agent.hostname}, its server is {config.server.url}")
-    if (warning := configuration.open_to_others(config)) is not None:
+    if (warning := open_to_others(config)) is not None:
         print(f"warning: {warning}", file=sys.stderr)
     if args.connect:
         tls.connect(config.server.host, config.server.port, context, config.server.ca_file).close()
@@ -176,7 +183,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    address = configuration.listen_address(configuration.load(args.config).metrics.listen)
+    address = configuration.listen_address(configuration.load(args.config, enrolled=False).metrics.listen)
     if address is None:
         return _failed('the agent serves no status, as metrics.listen is ""; set it to "127.0.0.1:9765"')
     try:

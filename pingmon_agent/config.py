@@ -158,14 +158,6 @@ def listen_address(listen: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
-def open_to_others(config: Config) -> str | None:
-    """A sentence if others on this host can read the passphrase, else None."""
-    file = config.server.passphrase_file
-    if config.passphrase and Path(file).stat().st_mode & 0o077:
-        return f"others on this host can read the passphrase in {file}; run `chmod 600 {file}`"
-    return None
-
-
 def _require(ok: bool, sentence: str) -> None:
     if not ok:
         raise ConfigError(sentence)
@@ -259,7 +251,7 @@ def _readable(key: str, file: str) -> str:
 def _read_passphrase(server: Server, agent: Agent) -> str:
     """What lets this agent ask for approval; empty where its server is known without, as after an approval."""
     file, known = server.passphrase_file, bool(server.identity) or (Path(agent.state_dir) / PIN_FILE).exists()
-    if known and not (file and Path(file).exists()):
+    if known and (not file or not Path(file).exists() or not _readable("server.passphrase_file", file).strip()):
         return ""
     where = f"server.passphrase_file {file}"
     _require(bool(file), f"{where}is missing; set it in section [server], or server.identity if approved beforehand")

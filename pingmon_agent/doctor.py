@@ -14,6 +14,7 @@ from pathlib import Path
 from . import config as configuration
 from . import tls
 from .config import IDENTITY_FILE, Config, ConfigError
+from .credential import hidden, load_here, open_to_others
 from .engine import EchoEngine
 from .icmp import NoPermissionError
 from .keep import own_identity
@@ -45,7 +46,7 @@ def findings(path: Path) -> Iterator[Finding]:
     """Look at everything; what depends on something broken is left out."""
     config: Config | None = None
     try:
-        config = configuration.load(path)
+        config = load_here(path)
         yield Finding(f"configuration {path}, this is agent {config.agent.hostname}", True)
     except ConfigError as error:
         yield Finding("configuration", False, str(error))
@@ -58,8 +59,11 @@ def findings(path: Path) -> Iterator[Finding]:
 
 
 def _files(config: Config) -> Iterator[Finding]:
-    warning = configuration.open_to_others(config)
-    secret = f"passphrase file {config.server.passphrase_file}" if config.passphrase else "no passphrase is needed"
+    warning = open_to_others(config)
+    file = config.server.passphrase_file
+    secret = f"passphrase file {file}" if config.passphrase else "no passphrase is needed"
+    if hidden(config):
+        secret = f"passphrase {file} is given by systemd to the running agent, and cannot be looked at from here"
     yield Finding(secret, warning is None, warning or "")
     yield _identity(config)
     try:

@@ -41,6 +41,11 @@ class Flusher:
             failed, self._failed = self._failed, None
         return failed
 
+    @property
+    def died(self) -> bool:
+        """Whether the thread was started and is gone: nothing is flushed any more."""
+        return self._thread is not None and not self._thread.is_alive() and not self._stopping.is_set()
+
     def stop(self) -> None:
         """Flush what is left, and end; a disk that hangs holds up nobody for longer than a second."""
         self._stopping.set()

@@ -77,7 +77,7 @@ class Journal:
         self._highest = self._begun = 0
         self._retry_at = 0.0
         self._catching_up = False
-        self._flusher = Flusher(directory) if durable else None
+        self.flusher = Flusher(directory) if durable else None
         self.healthy, self.reason = True, ""
         self.size = 0
         self.counts = JournalCounts()
@@ -133,8 +133,8 @@ class Journal:
         """Let go of the directory, for good."""
         self.healthy, self.reason, self._retry_at = False, "the agent is ending", math.inf
         self._close()
-        if self._flusher is not None:
-            self._flusher.stop()
+        if self.flusher is not None:
+            self.flusher.stop()
         self._unlock()
 
     def _still_ours(self) -> bool:
@@ -208,8 +208,8 @@ class Journal:
         segment.size += size
         segment.newest_at = block.at
         self.size += size
-        if self._flusher is not None:
-            self._flusher.dirty(segment.path)
+        if self.flusher is not None:
+            self.flusher.dirty(segment.path)
         return segment.number
 
     def end_segment(self) -> None:
@@ -218,7 +218,7 @@ class Journal:
 
     def _have_room(self, size: int, at: float, states: States) -> None:
         """Have a segment open for a block of `at`, and no more than the maximum on file when it is written."""
-        if self._flusher is not None and (failed := self._flusher.failure()) is not None:
+        if self.flusher is not None and (failed := self.flusher.failure()) is not None:
             raise failed
         full = self._fd >= 0 and self._shelf.segments[-1].size + size > self.max_bytes // _PARTS
         if self._fd < 0 or full or int(at // SEGMENT_S) != self._minute:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .config import IDENTITY_FILE, PIN_FILE, Config
+from .credential import by_systemd
 from .log import say
 from .wire.keyfile import KeyFileError, identity_file, sync_directory
 from .wire.seal import Identity
@@ -46,6 +47,10 @@ class Keep:
         if self.passphrase_file is None:
             return
         file, self.passphrase_file = self.passphrase_file, None
+        if by_systemd(file):
+            _log.info(say("approved; the passphrase is not needed any more, and stays, for it is systemd's to give: "
+                          "take LoadCredential= out of the unit to be rid of it", file=str(file)))  # fmt: skip
+            return
         try:
             file.unlink()
             sync_directory(file.parent)

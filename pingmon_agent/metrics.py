@@ -33,6 +33,18 @@ AGENT_METRICS = (
     ("pingmon_agent_ping_mode_info", "gauge", ("mode", "timestamping"), "How echo requests are sent and stamped."),
     ("pingmon_agent_targets", "gauge", ("state",), "Number of targets by state (active, unresolved, refused)."),
     ("pingmon_agent_config_generation", "gauge", (), "Generation of the target list in use, as the server numbers it."),
+    (
+        "pingmon_agent_config_last_reload_successful",
+        "gauge",
+        (),
+        "Whether the configuration could be read the last time.",
+    ),
+    (
+        "pingmon_agent_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        (),
+        "Time of the last successful reading of the configuration.",
+    ),
     ("pingmon_agent_session_state", "gauge", ("state",), "Where the agent stands with its server: 1 for that state."),
     ("pingmon_agent_server_connected", "gauge", (), "Whether the connection to the server is up."),
     ("pingmon_agent_server_reconnects_total", "counter", (), "Times the connection was established again."),

@@ -16,6 +16,7 @@ from .log import say
 from .pairs import Pairs
 from .plan import Engine, Plan, Probed
 from .policy import Judge
+from .pulse import Pulse
 from .resolve import Resolver
 from .ring import Ring
 from .schedule import Schedule, Tick
@@ -25,7 +26,9 @@ from .wire.hosts import PolicyCode
 _log = logging.getLogger(__name__)
 _FIRST_LOOKUP_S = 1.0  # a new set waits this long at most for its names
 _NAP_S = 0.2
+_LONGEST_WAIT_S = 2.0  # then the loop turns once and waits on, so that a watcher sees it
 _AFTER_BUG_S = 1.0
+_SLACK_S = 10.0  # for a host that is busy, and for what no step announces
 # Window and timeout together must leave the rest of the interval free, or rounds would overlap.
 _SHARE_OF_INTERVAL = 0.9
 _WINDOW_SHARE = 1 / 3
@@ -59,7 +62,7 @@ class Rounds:
         self._schedule, self._resolver, self._ring, self._pairs = schedule, resolver, ring, pairs
         self._on_round = on_round
         self._timeout_s, self._window_s, self._judge = timeout_s, window_s, judge
-        self.counts = RoundCounts()
+        self.counts, self.pulse = RoundCounts(), Pulse(_SLACK_S)
         self.outcomes: Counter[int] = Counter()
         self._columns = Columns(NO_TARGETS, judge)
         self.refused_names: tuple[int, dict[int, PolicyCode]] = (0, {})  # of which revision; a new pair at each change
@@ -78,11 +81,12 @@ class Rounds:
                 stop.wait(_AFTER_BUG_S)
 
     def _wait_and_probe(self, engine: Engine, stop: threading.Event) -> None:
+        self.pulse.beat(_LONGEST_WAIT_S)
         wait = self._schedule.wait_s()
         if wait is None:
             self._schedule.wait_for_targets(_NAP_S)
         elif wait > 0:
-            stop.wait(wait)
+            stop.wait(min(wait, _LONGEST_WAIT_S))
         elif (tick := self._schedule.begin()) is not None:
             self._probe(engine, tick, stop)
         elif (empty := self._schedule.current) is not None:
@@ -92,6 +96,7 @@ class Rounds:
         if tick.changed:
             self._load(tick.targets)
         plan = self.plan(tick.targets)
+        self.pulse.beat(plan.window_s + plan.timeout_s)
         probed = engine.run_round(plan)
         if stop.is_set():
             return  # cut short: what was not waited for is no loss

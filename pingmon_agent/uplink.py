@@ -22,6 +22,7 @@ from .delivery import Delivery
 from .door import CHALLENGE, Door
 from .link import CLOSE_S, Link, Message
 from .log import Cause, say
+from .pulse import Pulse
 from .session import SessionState
 from .tls import ConnectError, client_context
 from .visit import Timers, Visit
@@ -38,6 +39,9 @@ _MISMATCH = (
     "if the server has a new identity, give this agent its pin"
 )
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.005, 60.0
+_LONGEST_WAIT_S = 10.0  # then the loop turns once and waits on, so that a watcher sees it
+_SLACK_S = 30.0
+_OPEN_S = 300.0  # a resolver whose servers are all silent takes minutes, and a restart would not mend that
 
 
 @dataclass
@@ -71,7 +75,7 @@ class Uplink:
         self._link: Link | None = None
         self._trouble, self._refusal = Cause(_log), Cause(_log, every_s=_HOUR_S)
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
-        self.counts = UplinkCounts()
+        self.counts, self.pulse = UplinkCounts(), Pulse(_SLACK_S)
 
     def start(self) -> None:
         """Begin to connect."""
@@ -91,8 +95,15 @@ class Uplink:
         if self._thread.is_alive():
             self._thread.join(flush_s + 2 * CLOSE_S)
 
+    def _wait(self, pause_s: float) -> None:
+        """Stay away for up to an hour, and turn all the while."""
+        end = time.monotonic() + pause_s
+        while (left := end - time.monotonic()) > 0 and not self._stopping.is_set():
+            self.pulse.beat(_LONGEST_WAIT_S)
+            self._stopping.wait(min(left, _LONGEST_WAIT_S))
+
     def _run(self) -> None:
-        self._stopping.wait(self._backoff.first(self._start_spread_s))
+        self._wait(self._backoff.first(self._start_spread_s))
         while not self._stopping.is_set():
             try:
                 pause = self._visit_once()
@@ -100,10 +111,11 @@ class Uplink:
                 self.counts.faults += 1
                 _log.exception("the uplink met a bug; please report it")
                 pause = self._backoff.soon(0.0)
-            self._stopping.wait(pause)
+            self._wait(pause)
 
     def _visit_once(self) -> float:
         """Connect, stay as long as it lasts, and return the pause before the next time, in seconds."""
+        self.pulse.beat(_OPEN_S)
         link, began = Link(), time.monotonic()
         visit: Visit | None = None
         try:
@@ -166,11 +178,12 @@ class Uplink:
             return early
         now = time.monotonic()
         due = visit.timers.next()
-        pause = 60.0 if due is None else due - now
+        pause = _LONGEST_WAIT_S if due is None else min(_LONGEST_WAIT_S, due - now)
         again = self._delivery.ready_in(now)
         pause = min(pause, again if again is not None else pause)
         if self._stopping.is_set():
             pause = min(pause, self._flush_until - now)
+        self.pulse.beat(max(0.0, pause))
         try:
             message = visit.link.inbox.get(timeout=max(0.0, pause))
         except queue.Empty:

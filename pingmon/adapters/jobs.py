@@ -13,6 +13,7 @@ log = logging.getLogger("pingmon.jobs")
 RETENTION_EVERY_S = 300
 COMPACTION_EVERY_S = 300
 SEEN_EVERY_S = 60
+VERSIONS_EVERY_S = 5
 LOOK_EVERY_S = 5
 EXPIRY_EVERY_S = 600
 
@@ -30,6 +31,7 @@ class Jobs:
         self._scheduler.add_job(services.retention.run, "interval", seconds=RETENTION_EVERY_S, id="retention")
         self._scheduler.add_job(self._tidy, "interval", seconds=COMPACTION_EVERY_S, id="compaction")
         self._scheduler.add_job(services.registry.flush_seen, "interval", seconds=SEEN_EVERY_S, id="seen")
+        self._scheduler.add_job(services.registry.flush_versions, "interval", seconds=VERSIONS_EVERY_S, id="versions")
         self._scheduler.add_job(services.refusals.flush, "interval", seconds=SEEN_EVERY_S, id="refusals")
         self._scheduler.add_job(services.look, "interval", seconds=LOOK_EVERY_S, id="look")
         self._scheduler.add_job(services.registry.expire_pending, "interval", seconds=EXPIRY_EVERY_S, id="expiry")

@@ -43,6 +43,8 @@ class Outside:
     handler_faults: Callable[[], int]
     certificate_not_after: Callable[[], float]
     certificate_failures: Callable[[], int]
+    reload_successful: Callable[[], bool]
+    reload_succeeded_at: Callable[[], float]
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
@@ -192,6 +194,15 @@ class ServerCollector:
         yield expiry
         failures = outside.certificate_failures()
         yield _counter("tls_reload_failures", "Times a new certificate could not be taken over.", failures)
+        successful = outside.reload_successful()
+        yield _gauge(
+            "config_last_reload_successful", "Whether the configuration could be read the last time.", successful
+        )
+        yield _gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "Time of the last successful reading of the configuration.",
+            outside.reload_succeeded_at(),
+        )
 
 
 def blueprint(services: Services, outside: Outside, may_read: Callable[[], bool]) -> Blueprint:

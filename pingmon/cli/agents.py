@@ -6,18 +6,18 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
 
 from pingmon.services.approval import Expected
 from pingmon.services.registry import Registry
 from pingmon.services.views import AgentView
 
-from .common import actor, add_config, add_output, print_rows, services_of, shown
+from . import agents_wait, preapproval
+from .agents_rows import rows_of
+from .common import actor, add_config, services_of
+from .plain import add_output, print_rows, shown
 
 Action = Callable[[Registry, str, str], AgentView]
 GROUPED = 16
-OBSERVED = "whether the address the server sees must be allowed too, beside the one the agent says it has"
 COLUMNS = (
     ("hostname", "HOSTNAME"),
     ("state", "STATE"),
@@ -27,6 +27,7 @@ COLUMNS = (
     ("fingerprint", "KEY"),
     ("version", "VERSION"),
     ("seen", "LAST SEEN"),
+    ("last_round_ago", "LAST ROUND"),
     ("id", "ID"),
 )
 ACTIONS: dict[str, tuple[str, Action]] = {
@@ -59,7 +60,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _register_approve(verbs)
     _register_release(verbs)
     _register_rekey(verbs)
-    _register_preapprove(verbs)
+    preapproval.register(verbs)
+    agents_wait.register(verbs)
     _register_allow(verbs)
 
 
@@ -88,40 +90,20 @@ def _register_rekey(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(func=_rekey)
 
 
-def _register_preapprove(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("preapprove", help="approve a key before its first contact; prints the server's pin")
-    parser.add_argument("--hostname", required=True)
-    parser.add_argument("--ip", required=True, help="the address the agent has")
-    parser.add_argument("--public-key", required=True, help="as `pingmon-agent identity` prints it")
-    parser.add_argument(
-        "--allow", action="append", default=[], metavar="NETWORK", help="may also come from there; repeat"
-    )
-    parser.add_argument("--observed", choices=("check", "ignore"), default="check", help=OBSERVED)
-    parser.add_argument("--replace", action="store_true", help="take the place of the key its hostname has now")
-    parser.add_argument("--output", choices=("table", "json"), default="table")
-    add_config(parser)
-    parser.set_defaults(func=_preapprove)
-
-
 def _register_allow(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("allow", help="from which addresses and networks an agent may come, instead of before")
     parser.add_argument("agent", help="id or hostname")
     parser.add_argument("address", nargs="*", help="such as 192.0.2.7 or 192.0.2.0/24; none: leave them as they are")
-    parser.add_argument("--observed", choices=("check", "ignore"), help=OBSERVED)
+    parser.add_argument("--observed", choices=("check", "ignore"), help=preapproval.OBSERVED)
     add_config(parser)
     parser.set_defaults(func=_allow)
 
 
 def _list(args: argparse.Namespace) -> int:
     with services_of(args) as services:
-        rows = [_row(view) for view in services.registry.agents() if args.state in (None, view.state)]
+        rows = rows_of(services, [view for view in services.registry.agents() if args.state in (None, view.state)])
     print_rows(rows, COLUMNS, args.output)
     return 0
-
-
-def _row(view: AgentView) -> dict[str, Any]:
-    seen = datetime.fromtimestamp(view.last_seen_ms / 1000, UTC)
-    return view.as_json() | {"seen": seen.strftime("%Y-%m-%d %H:%M:%SZ")}
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -163,26 +145,6 @@ def _release(args: argparse.Namespace) -> int:
 def _rekey(args: argparse.Namespace) -> int:
     with services_of(args) as services:
         _tell(services.registry.rekey(args.agent, args.pending, actor()))
-    return 0
-
-
-def _preapprove(args: argparse.Namespace) -> int:
-    with services_of(args) as services:
-        view = services.registry.preapprove(
-            args.hostname,
-            args.ip,
-            args.public_key,
-            actor(),
-            allowed=args.allow,
-            observed_ignored=args.observed == "ignore",
-            replace=args.replace,
-        )
-        pin = services.enrolment.pin
-    if args.output == "json":
-        sys.stdout.write(json.dumps(view.as_json() | {"server_identity": pin}) + "\n")
-        return 0
-    _tell(view)
-    sys.stdout.write(f'put into its agent.toml, section [server]: identity = "{pin}"\n')
     return 0
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from pingmon import config as settings
 from pingmon.services.clock import SystemClock
 from pingmon.store import backup as store
+from pingmon.store.last_backup import NAME, LastBackup, note
 from pingmon.store.lock import LockError
 from pingmon.store.schema import SchemaError
 
-from .common import CommandError, actor, add_config
+from .common import actor, add_config
+from .plain import CommandError
 
 # Lives beside the databases, but not inside a backup.
 SECRETS = {"pepper": "make all passphrases anew", "identity.key": "give every agent the new pin"}
@@ -25,6 +27,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add both commands."""
     maker = subparsers.add_parser("backup", help="write both databases into one file, while the server runs")
     maker.add_argument("place", type=Path, metavar="DIR-or-FILE", help="a directory, or a file that does not exist yet")
+    maker.add_argument("--keep", type=int, metavar="N", help="then remove all but the newest N of that directory")
     maker.set_defaults(func=_backup)
     restorer = subparsers.add_parser(
         "restore", help="put a backup in the place of the databases; the server must be stopped"
@@ -38,12 +41,31 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _backup(args: argparse.Namespace) -> int:
     config, now = settings.load(args.config), SystemClock().wall_ms()
     file: Path = args.place
+    if args.keep is not None and (args.keep < 1 or not file.is_dir()):
+        raise CommandError("--keep is for a directory, and keeps 1 or more", code=2)
     if file.is_dir():
-        file = file / f"pingmon-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now / 1000))}.tar"
+        file = file / store.name_of(now)
     with _sentences():
         size = store.backup(config.data_dir, file, now)
     sys.stdout.write(f"{file} {size} bytes\n")
+    _note(config.data_dir, LastBackup(now, str(file.absolute()), size))
+    if args.keep is not None:
+        with _sentences():
+            for old in store.backups(file.parent)[: -args.keep]:
+                old.unlink()
+                sys.stdout.write(f"{old} removed\n")
     return 0
+
+
+def _note(data_dir: Path, last: LastBackup) -> None:
+    """For `status` and `doctor`; a backup that was made is one, whether or not that can be noted."""
+    try:
+        note(data_dir, last)
+    except OSError as error:
+        sys.stderr.write(
+            f"the backup is whole, but {data_dir}/{NAME} cannot be written ({error.strerror}), so `pingmon status` "
+            "does not know of it\n"
+        )
 
 
 def _restore(args: argparse.Namespace) -> int:

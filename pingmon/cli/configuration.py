@@ -9,7 +9,8 @@ from pathlib import Path
 from pingmon import config as settings
 from pingmon import tls
 
-from .common import CommandError, add_config
+from .common import add_config
+from .plain import CommandError
 
 EX_CONFIG = 78
 

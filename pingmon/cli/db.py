@@ -9,7 +9,8 @@ import sys
 from pingmon import config as settings
 from pingmon.store.check import DIRECTORY, SAMPLES, check
 
-from .common import CommandError, add_config, services_of
+from .common import add_config, services_of
+from .plain import CommandError
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -17,10 +17,12 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from pingmon.cli.children import Child, wait_until
-from pingmon.cli.common import CommandError, services_of
+from pingmon.cli.common import services_of
 from pingmon.cli.demo_home import HOSTNAME, Home, check_host, has_ipv6
+from pingmon.cli.plain import CommandError
 from pingmon.services.bundle import Services
 from pingmon_agent.wire.contract import State
+from pingmon_agent.wire.notify import left_out_of
 
 ACTOR = "pingmon demo"
 TARGETS = [("loopback-1", "127.0.0.1"), ("loopback-2", "127.0.0.2"), ("loopback-3", "127.0.0.3")]
@@ -106,7 +108,8 @@ class Demo:
 
     def _spawn(self, name: str, module: str, verb: str, configuration: Path) -> None:
         argv = [sys.executable, "-m", module, verb, "--config", str(configuration)]
-        self.children.append(Child(name, argv, self.home.directory / f"{name}.log"))
+        environment = left_out_of(os.environ)  # neither child speaks for the service that the demo may run in
+        self.children.append(Child(name, argv, self.home.directory / f"{name}.log", environment))
 
     def _server_is_ready(self) -> bool:
         context = ssl.create_default_context(cafile=self.home.anchor)

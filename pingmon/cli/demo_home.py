@@ -13,8 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pingmon.cli.common import CommandError
-from pingmon.cli.pki import create_authority, issue_leaf
+from pingmon.cli.pki_authority import create_authority, issue_leaf
+from pingmon.cli.plain import CommandError
 
 HOSTNAME = "demo"
 LOOPBACK = ["dns:localhost", "ip:127.0.0.1", "ip:::1"]

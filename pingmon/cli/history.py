@@ -6,7 +6,8 @@ import argparse
 from datetime import UTC, datetime
 from typing import Any
 
-from .common import Columns, add_config, add_output, print_rows, services_of
+from .common import add_config, services_of
+from .plain import Columns, add_output, print_rows
 
 POINTS = (
     ("time", "TIME"), ("sent", "SENT"), ("lost", "LOST"), ("errors", "ERRORS"), ("loss_max", "WORST MINUTE"),

@@ -12,11 +12,11 @@ from pingmon.config import ConfigError
 from pingmon.services.errors import Refused
 from pingmon.store.directory import DirectoryError
 
-from . import agents, backup, configuration, db, demo, history, passphrases, pki, serve, targets, users
-from .common import CommandError
+from . import agents, backup, configuration, db, demo, doctor, history, passphrases, pki, serve, status, targets, users
+from .plain import CommandError, fail
 
 EX_CONFIG = 78
-NOUNS = (serve, demo, agents, targets, history, passphrases, users, pki, configuration, db, backup)
+NOUNS = (serve, demo, status, doctor, agents, targets, history, passphrases, users, pki, configuration, db, backup)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,21 +38,14 @@ def run(argv: Sequence[str]) -> int:
     try:
         return command(args)
     except ConfigError as error:
-        return _fail(str(error), EX_CONFIG)
+        return fail(str(error), EX_CONFIG)
     except CommandError as error:
-        return _fail(str(error), error.code)
+        return fail(str(error), error.code)
     except DirectoryError as error:
-        return _fail(str(error), 1)
+        return fail(str(error), 1)
     except Refused as error:
-        return _fail(error.message, 1)
+        return fail(error.message, 1)
     except BrokenPipeError:
         # `pingmon … | head`: the reader has what it wants.
         sys.stderr.close()
         return 0
-
-
-def _fail(message: str, code: int) -> int:
-    # A path from a damaged file may hold a line break: one sentence stays one line.
-    shown = "".join(c if c.isprintable() else "?" for c in message)
-    sys.stderr.write(f"pingmon: {shown}\n")
-    return code

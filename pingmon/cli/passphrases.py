@@ -7,7 +7,8 @@ import json
 import re
 import sys
 
-from .common import CommandError, actor, add_config, add_output, print_rows, services_of
+from .common import actor, add_config, services_of
+from .plain import CommandError, add_output, print_rows
 
 COLUMNS = (
     ("id", "ID"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import faulthandler
 import logging
 import os
 import sys
@@ -19,7 +20,8 @@ from pingmon.store.rounds import StoreError
 from pingmon.store.schema import SchemaError
 from pingmon.tls import TlsError
 
-from .common import CommandError, add_config
+from .common import add_config
+from .plain import CommandError
 
 EX_CONFIG = 78
 
@@ -34,11 +36,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _serve(args: argparse.Namespace) -> int:
     config = settings.load(args.config)
     _log_to_stderr(config.log.level)
+    faulthandler.enable(2)  # systemd ends a server that hangs by SIGABRT: the log says where it hung
     # Only the server needs Flask and all that: `pingmon agents list` must not wait for it.
     from pingmon.app import serve
 
     try:
-        serve(config)
+        serve(config, lambda: settings.load(args.config))
     except TlsError as error:
         raise CommandError(str(error), EX_CONFIG) from error
     except Refused as refusal:

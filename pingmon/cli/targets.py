@@ -13,7 +13,8 @@ from pingmon.services.errors import Refused
 from pingmon.services.probes import parse_probe, spell_probe
 from pingmon_agent.wire.contract import Probe
 
-from .common import CommandError, actor, add_config, add_output, print_rows, services_of, shown
+from .common import actor, add_config, services_of
+from .plain import CommandError, add_output, print_rows, shown
 
 COLUMNS = (("id", "ID"), ("name", "NAME"), ("address", "ADDRESS"), ("settings", "PROBING"), ("agent_id", "AGENT"))
 

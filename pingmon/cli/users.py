@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .common import CommandError, actor, add_config, add_output, print_rows, services_of
+from .common import actor, add_config, services_of
+from .plain import CommandError, add_output, print_rows
 
 COLUMNS = (("email", "E-MAIL"), ("roles", "ROLES"), ("active", "ACTIVE"), ("last_login", "LAST SIGN-IN"))
 

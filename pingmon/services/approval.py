@@ -6,7 +6,7 @@ Flask, samples, how a key was proven.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from .views import AgentView, seconds
 PENDING_TTL_S = 72 * 3600
 WANTED = {REJECTED: State.BLACKLISTED, HELD: State.HOLD}
 REPLAY = "revocations.log"
+MOVED = "ip_changed"
 REVOKING = {State.BLACKLISTED: REJECTED, State.HOLD: HELD, State.APPROVED: ADMITTED}
 
 
@@ -231,10 +232,17 @@ class Approvals(Mirror):
 
     def _record(self, tx: Transaction, row: Agent, now_ms: int, actor: str, action: str, detail: str = "") -> None:
         """Who decided, and what follows for everybody's targets."""
-        row.decided_ms, row.decided_by = now_ms, actor
-        moved = rules.follow_agent(tx, row, self.in_mesh(row), now_ms)
+        self._record_all(tx, [(row, detail)], now_ms, actor, action)
+
+    def _record_all(
+        self, tx: Transaction, rows: Sequence[tuple[Agent, str]], now_ms: int, actor: str, action: str
+    ) -> None:
+        """The same for many agents at once, each with a detail for the audit."""
+        for row, detail in rows:
+            row.decided_ms, row.decided_by = now_ms, actor
+            tx.audit(now_ms, actor, action, row.uid, f"{row.hostname} {detail}".strip())
+        moved = rules.follow_agents(tx, [(row, self.in_mesh(row)) for row, _ in rows], now_ms)
         rules.renew_sets(tx, now_ms, moved)
-        tx.audit(now_ms, actor, action, row.uid, f"{row.hostname} {detail}".strip())
 
     def in_mesh(self, row: Agent) -> bool:
         """Whether the others ping this agent."""

@@ -25,6 +25,7 @@ from pingmon_agent.wire.seal import Proof, check_login
 
 from . import addresses
 from . import targets as rules
+from .approval import MOVED
 from .challenge import Gate, Said, Visit
 from .clock import Clock
 from .ids import new_uid
@@ -251,7 +252,7 @@ class Enrolment(Passphrases):
     def _move(self, tx: Transaction, row: Agent, hello: Handshake, observed_ip: str, now: int) -> None:
         before = f"{row.ip_address}/{row.observed_ip}"
         if row.state == State.APPROVED and not _may_come_from(row, hello.ip_address, observed_ip):
-            row.state, row.hold_reason, row.previous_ip = State.HOLD, "ip_changed", row.ip_address
+            row.state, row.hold_reason, row.previous_ip = State.HOLD, MOVED, row.ip_address
             row.auth_epoch += 1
             tx.audit(now, "agent", "agents.hold", row.uid, f"{before} -> {hello.ip_address}/{observed_ip}")
         row.ip_address, row.observed_ip = hello.ip_address, observed_ip

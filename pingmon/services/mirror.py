@@ -205,6 +205,19 @@ class Mirror:
                 if agent.no in unsaved:
                     agent.seen_ms = self._seen[agent.no]
                 agent.version = versions.get(agent.no or 0, agent.version)
+        self._saved(versions)
+
+    def flush_versions(self) -> None:
+        """Save the versions alone, every few seconds: whoever has just upgraded a fleet waits for them."""
+        versions = dict(self._versions)
+        if not versions:
+            return
+        with self._directory.transaction() as tx:
+            for agent in tx.agents():
+                agent.version = versions.get(agent.no or 0, agent.version)
+        self._saved(versions)
+
+    def _saved(self, versions: dict[int, str]) -> None:
         with self._lock:  # what was said while this was written stays for the next time
             self._versions = {no: said for no, said in self._versions.items() if versions.get(no) != said}
 

@@ -70,18 +70,22 @@ class PreApprovals(Approvals):
         self.refresh()
         known = self.snapshot.agents.get(self.snapshot.by_key.get(ask.key_fpr, 0))
         rival = self.measuring(ask.hostname)
-        _check(ask, known, rival, replace)
+        check(ask, known, rival, replace)
         if known is not None and known.state is not State.PENDING:
             return known
         with self.change() as tx:
             row = self._place(tx, ask, known, rival)
-            row.public_key, row.key_fingerprint, row.legacy = ask.public, ask.key_fpr, False
-            row.ip_address = row.observed_ip = ask.ip_address
-            row.allowed, row.observed_ignored = addresses.pack(ask.allowed), ask.observed_ignored
             now = self._clock.wall_ms()
-            enter(tx, row, State.APPROVED, None, now)
+            self._vouch(tx, row, ask, now)
             self._record(tx, row, now, actor, "agents.preapprove", f"key {ask.key_fpr}")
         return self.snapshot.agents[row.no or 0]
+
+    @staticmethod
+    def _vouch(tx: Transaction, row: Agent, ask: Vouched, now_ms: int) -> None:
+        row.public_key, row.key_fingerprint, row.legacy = ask.public, ask.key_fpr, False
+        row.ip_address = row.observed_ip = ask.ip_address
+        row.allowed, row.observed_ignored = addresses.pack(ask.allowed), ask.observed_ignored
+        enter(tx, row, State.APPROVED, None, now_ms)
 
     def _place(self, tx: Transaction, ask: Vouched, known: AgentView | None, rival: AgentView | None) -> Agent:
         """The row that gets the key: of the agent that is replaced, of the one that waits, or a new one."""
@@ -98,7 +102,8 @@ class PreApprovals(Approvals):
         return tx.add_agent(fresh)
 
 
-def _check(ask: Vouched, known: AgentView | None, rival: AgentView | None, replace: bool) -> None:
+def check(ask: Vouched, known: AgentView | None, rival: AgentView | None, replace: bool) -> None:
+    """Raises Conflict where this key may not be approved under this name."""
     name = ask.hostname
     if known is not None and known.hostname != name:
         raise Conflict(f"this key is that of {known.hostname} ({known.id}): a cloned machine needs a key of its own; "

@@ -11,14 +11,14 @@ from pingmon_agent.wire.contract import Probe
 
 from . import targets as rules
 from .errors import Conflict
-from .preapproval import PreApprovals
+from .fleet import FleetApprovals
 from .probes import spell_probe
 from .views import TargetView
 
 STANDARD = Probe()
 
 
-class Registry(PreApprovals):
+class Registry(FleetApprovals):
     """All decisions, on top of the copy in memory that everybody reads."""
 
     # -- decisions about targets --

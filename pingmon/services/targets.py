@@ -52,12 +52,12 @@ def _row(wanted: Wanted, now_ms: int, agent_no: int | None = None) -> Target:
     )
 
 
-def add(tx: Transaction, wanted: Wanted, now_ms: int, agent_no: int | None = None) -> Target:
+def add(tx: Transaction, wanted: Wanted, now_ms: int) -> Target:
     """Save one target; raises Conflict where the name is taken or the list is full."""
     live = tx.targets()
     if any(t.name == wanted.name for t in live):
         raise Conflict(f"there is a target named {wanted.name!r} already; choose another name or change that one")
-    row = _row(wanted, now_ms, agent_no)
+    row = _row(wanted, now_ms)
     check_room([*live, row])
     return tx.add_target(row)
 
@@ -126,17 +126,51 @@ def check_room(live: Sequence[Target]) -> None:
         )
 
 
+class _Board:
+    """The targets as they stand inside one transaction, found by name and by agent."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx, self.grown = tx, False
+        self.by_name = {t.name: t for t in tx.targets()}
+        self.by_agent = {t.agent_no: t for t in self.by_name.values() if t.agent_no is not None}
+
+    def add(self, wanted: Wanted, now_ms: int, agent_no: int | None) -> None:
+        if wanted.name in self.by_name:
+            raise Conflict(f"there is a target named {wanted.name!r} already; choose another name or change that one")
+        self.by_name[wanted.name] = self._tx.add_target(_row(wanted, now_ms, agent_no))
+        self.grown = True
+
+    def remove(self, target: Target, now_ms: int) -> None:
+        target.removed_ms = now_ms
+        self._tx.flush()  # its name is free for another one
+        del self.by_name[target.name]
+
+
 def follow_agent(tx: Transaction, agent: Agent, wanted: bool, now_ms: int) -> set[int]:
     """Make the mesh target of an agent exist with the right address, or not exist; returns ids whose data changed."""
-    mine = next((t for t in tx.targets() if t.agent_no == agent.no), None)
+    return follow_agents(tx, [(agent, wanted)], now_ms)
+
+
+def follow_agents(tx: Transaction, agents: Iterable[tuple[Agent, bool]], now_ms: int) -> set[int]:
+    """The same for many agents, each with whether its target is wanted; reads the targets once."""
+    board, changed = _Board(tx), set[int]()
+    for agent, wanted in agents:
+        changed |= _follow(board, agent, wanted, now_ms)
+    if board.grown:
+        check_room(list(board.by_name.values()))
+    return changed
+
+
+def _follow(board: _Board, agent: Agent, wanted: bool, now_ms: int) -> set[int]:
+    mine = board.by_agent.get(agent.no or 0)
     if not wanted:
         if mine is not None and mine.adopted:
             mine.agent_no, mine.adopted = None, False
         elif mine is not None:
-            mine.removed_ms = now_ms
+            board.remove(mine, now_ms)
         return set()
     if mine is None:
-        _adopt_or_add(tx, agent, now_ms)
+        _adopt_or_add(board, agent, now_ms)
         return set()
     if mine.address == agent.ip_address or mine.id is None:
         return set()
@@ -144,14 +178,14 @@ def follow_agent(tx: Transaction, agent: Agent, wanted: bool, now_ms: int) -> se
     return {mine.id}
 
 
-def _adopt_or_add(tx: Transaction, agent: Agent, now_ms: int) -> None:
-    same = next((t for t in tx.targets() if t.name == agent.hostname), None)
+def _adopt_or_add(board: _Board, agent: Agent, now_ms: int) -> None:
+    same = board.by_name.get(agent.hostname)
     if same is None:
-        add(tx, Wanted(agent.hostname, agent.ip_address), now_ms, agent.no)
+        board.add(Wanted(agent.hostname, agent.ip_address), now_ms, agent.no)
     elif same.agent_no is None and same.address == agent.ip_address:
         same.agent_no, same.adopted = agent.no, True
     else:
-        add(tx, Wanted(f"{agent.hostname} (agent {agent.no})", agent.ip_address), now_ms, agent.no)
+        board.add(Wanted(f"{agent.hostname} (agent {agent.no})", agent.ip_address), now_ms, agent.no)
 
 
 def renew_sets(tx: Transaction, now_ms: int, changed: Iterable[int] = ()) -> tuple[Fleet, list[Aim]]:

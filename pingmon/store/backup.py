@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tarfile
@@ -34,6 +35,9 @@ STEP_PAGES, PAUSE_S = 256, 0.005
 _BLOCK = 1 << 20
 
 
+_NAME = re.compile(r"pingmon-\d{8}T\d{6}Z\.tar", re.ASCII)
+
+
 class BackupError(Exception):
     """The backup could not be made or used, and nothing was changed; the text says what to do."""
 
@@ -48,6 +52,17 @@ class Restored:
 
 
 # -- backup --
+
+
+def name_of(now_ms: int) -> str:
+    """The file of a backup that is made now, in a directory of backups."""
+    return f"pingmon-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now_ms / 1000))}.tar"
+
+
+def backups(folder: Path) -> list[Path]:
+    """The files in a directory that are named like backups, oldest first; nothing else, and no links."""
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
 def backup(data_dir: Path, file: Path, now_ms: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,8 @@ def config(which: str) -> Config:
 
 def upgrade(engine: Engine, which: str) -> None:
     """Create or upgrade the schema; raises SchemaError for a file that a newer pingmon wrote, or that is none."""
-    cfg = config(which)
     try:
-        _upgrade(engine, cfg)
+        _upgrade(engine, which)
     except DBAPIError as error:
         raise SchemaError(
             f"{engine.url.database} cannot be opened as a database ({' '.join(str(error.orig).split())}); "
@@ -108,16 +108,23 @@ def upgrade(engine: Engine, which: str) -> None:
         ) from error
 
 
-def _upgrade(engine: Engine, cfg: Config) -> None:
+@cache
+def _revisions(which: str) -> tuple[str, ...]:
+    """What this program knows, newest first. Read once: alembic compiles and runs every migration for it."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(config(which)).walk_revisions())
+
+
+def _upgrade(engine: Engine, which: str) -> None:
+    known = _revisions(which)
     with for_writing(engine).begin() as connection:
-        known = {script.revision for script in ScriptDirectory.from_config(cfg).walk_revisions()}
         current = MigrationContext.configure(connection).get_current_revision()
         if current is not None and current not in known:
             raise SchemaError(
                 f"{engine.url.database} was written by a newer pingmon (schema {current}); "
                 "install that version again or restore a backup made before the upgrade"
             )
-        if current == ScriptDirectory.from_config(cfg).get_current_head():
+        if current == known[0]:
             return
+        cfg = config(which)
         cfg.attributes["connection"] = connection
         command.upgrade(cfg, "head")

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from pingmon.config import build
-from pingmon.services.bundle import Services, open_services
+from pingmon.services.bundle import Services
 from pingmon.services.challenge import Visit
 from pingmon.services.enrolment import Greeting
 from tests.server.conftest import FakeClock
 from tests.support.applicant import Applicant, Caller
+from tests.support.fresh import fresh_services
 from tests.support.processes import Server, running_server
 
 from .victim import Victim, make_victim
@@ -65,7 +66,7 @@ def services(tmp_path: Path, clock: FakeClock) -> Iterator[Services]:
     certificate = tmp_path / "server.pem"
     certificate.write_text(ssl.DER_cert_to_PEM_cert(LEAF))
     settings = {"server": {"data_dir": str(tmp_path / "data")}, "tls": {"certificate": str(certificate)}}
-    opened = open_services(build(settings, {}), clock)
+    opened = fresh_services(build(settings, {}), clock)
     yield opened
     opened.close()
 

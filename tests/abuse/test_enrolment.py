@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from pingmon.cli.pki import issue_leaf
+from pingmon.cli.pki_authority import issue_leaf
 from pingmon.services.approval import Expected
 from pingmon.services.bundle import Services, open_services
 from pingmon.services.challenge import Visit

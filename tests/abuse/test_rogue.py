@@ -10,40 +10,17 @@ from typing import Any
 import pytest
 
 from pingmon_agent.wire.keyfile import KeyFileError, identity_file
-from tests.agent.certificates import Authority
-from tests.agent.pretend import APPROVED, PASSPHRASE, PIN, AgentProcess, PretendServer, targets
+from tests.agent.pretend import APPROVED, PASSPHRASE, PIN, AgentProcess, targets
+from tests.support.stage import Stage
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 OTHER_PIN = "0" * 32
 
 
-class Stage:
-    """A server whose certificate the agent trusts, whoever it is."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.authority = folder, Authority(folder / "ca")
-        self.server = PretendServer(self.authority.issue("127.0.0.1"))
-        self.agents: list[AgentProcess] = []
-
-    def agent(self, passphrase: str = PASSPHRASE, **env: str) -> AgentProcess:
-        """Start an agent with this passphrase."""
-        made = AgentProcess(self.folder, self.server.port, self.authority.file, passphrase=passphrase, **env)
-        self.agents.append(made)
-        return made
-
-    def close(self) -> None:
-        """End all."""
-        for agent in self.agents:
-            agent.stop()
-        self.server.close()
-
-
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    """A stage that is cleared."""
-    made = Stage(tmp_path)
-    yield made
-    made.close()
+    with Stage(tmp_path) as made:
+        yield made
 
 
 def check_silence(stage: Stage, agent: AgentProcess, why: str) -> None:
@@ -61,7 +38,7 @@ def check_silence(stage: Stage, agent: AgentProcess, why: str) -> None:
 
 def test_case_30_another_identity_behind_a_good_certificate(stage: Stage) -> None:
     """Our CA, another server: the pin does not fit."""
-    agent = stage.agent(PASSPHRASE[:-32] + OTHER_PIN)
+    agent = stage.agent(passphrase=PASSPHRASE[:-32] + OTHER_PIN)
     check_silence(stage, agent, f"its identity is {PIN}, not the one this agent was given")
 
 
@@ -123,7 +100,7 @@ def test_the_passphrase_goes_and_the_pin_stays(stage: Stage) -> None:
     agent.stop()
     key = (stage.folder / "state" / "identity.key").read_bytes()
     stage.server.tell("set", handshake_answer=APPROVED)
-    again = stage.agent("")
+    again = stage.agent(passphrase="")
     again.wait_log("state approved")
 
     assert first[1]["passphrase"].startswith("pmseal1:")

@@ -20,9 +20,9 @@ from pingmon.services.errors import Conflict
 from pingmon.store.models import Agent
 from pingmon_agent.wire import codec
 from pingmon_agent.wire.contract import Outcome, Report, State
-from tests.agent.certificates import Authority
-from tests.agent.pretend import AGENT_ID, APPROVED, AgentProcess, PretendServer, targets
+from tests.agent.pretend import AGENT_ID, APPROVED, AgentProcess, targets
 from tests.support.processes import running_server
+from tests.support.stage import Stage
 from tests.web.site import Site, open_site
 
 Json = dict[str, Any]
@@ -63,21 +63,18 @@ sys.exit(main())
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs a mount namespace and a policy file of root's")
 
 
-class Stage:
-    """A server that says what the test wants, and one real agent."""
+class Hostile(Stage):
+    """It approves whoever comes, and then says what the test wants."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, authority = folder, Authority(folder / "ca")
-        self.server = PretendServer(authority.issue("127.0.0.1"))
-        self.authority = authority
-        self.agents: list[AgentProcess] = []
+        super().__init__(folder)
         self.server.tell("set", handshake_answer=APPROVED)
 
-    def agent(self, **more: Any) -> AgentProcess:
-        """Approved at once."""
-        self.agents.append(AgentProcess(self.folder, self.server.port, self.authority.file, **more))
+    def agent(self, *flags: str, **more: Any) -> AgentProcess:
+        """One that has come."""
+        made = super().agent(*flags, **more)
         self.server.wait("handshake")
-        return self.agents[-1]
+        return made
 
     def push(self, body: Json) -> Json:
         """Send a set; its acknowledgement."""
@@ -94,17 +91,11 @@ class Stage:
 
         return codec.decode_report(self.server.wait("report", where=wanted)["data"])
 
-    def close(self) -> None:
-        for agent in self.agents:
-            agent.stop()
-        self.server.close()
-
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path)
-    yield made
-    made.close()
+def stage(tmp_path: Path) -> Iterator[Hostile]:
+    with Hostile(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -139,7 +130,7 @@ def test_case_57_what_is_no_host_is_refused_at_save(site: Site, address: str) ->
 
 
 @pytest.mark.e2e
-def test_case_57_an_agent_refuses_what_a_hostile_server_sends(stage: Stage) -> None:
+def test_case_57_an_agent_refuses_what_a_hostile_server_sends(stage: Hostile) -> None:
     """Addresses in the acknowledgement, names with the first report, and not one of them is probed."""
     stage.agent(probe_allow_loopback="false")
     addresses = [*CODES, *NAMES]
@@ -154,7 +145,7 @@ def test_case_57_an_agent_refuses_what_a_hostile_server_sends(stage: Stage) -> N
 
 
 @pytest.mark.e2e
-def test_case_57_the_broadcast_address_of_the_agents_own_network(stage: Stage) -> None:
+def test_case_57_the_broadcast_address_of_the_agents_own_network(stage: Hostile) -> None:
     """Which no server can know; the rest of the list is measured."""
     stage.agent()
     answer = stage.push(targets("127.255.255.255", "127.0.0.1"))
@@ -167,7 +158,7 @@ def test_case_57_the_broadcast_address_of_the_agents_own_network(stage: Stage) -
 
 @root
 @pytest.mark.e2e
-def test_case_57_a_name_that_moves_after_the_check(stage: Stage) -> None:
+def test_case_57_a_name_that_moves_after_the_check(stage: Hostile) -> None:
     """It is measured, then refused from the resolution on that moved it, told once, and measured again later."""
     hosts = stage.folder / "hosts"
     hosts.write_text("127.0.0.1 localhost moving.test\n")
@@ -242,7 +233,7 @@ def test_case_58_the_owner_marks_a_network_and_the_limits_are_raised(tmp_path: P
 
 @root
 @pytest.mark.e2e
-def test_case_58_an_agent_keeps_to_its_own_budget(stage: Stage) -> None:
+def test_case_58_an_agent_keeps_to_its_own_budget(stage: Hostile) -> None:
     """Whatever the server asks for: the list is pinged as far as the budget goes."""
     policy = stage.folder / "own.toml"
     policy.write_text("max_targets = 2\nmax_size = 100\nmin_interval_s = 1\n")
@@ -265,7 +256,7 @@ def many(count: int, text: int = 1) -> list[Json]:
 
 
 @pytest.mark.e2e
-def test_case_59_a_list_that_is_wrong_changes_nothing(stage: Stage) -> None:
+def test_case_59_a_list_that_is_wrong_changes_nothing(stage: Hostile) -> None:
     """Forged, of another agent, older, 2 MB of targets, of one name or of nonsense: the set stays, the agent lives."""
     agent = stage.agent()
     good = targets("127.0.0.1", revision=7)

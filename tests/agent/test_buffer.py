@@ -11,44 +11,28 @@ import pytest
 
 from pingmon_agent import cli, doctor
 from pingmon_agent.wire import codec
+from tests.support.stage import Stage
 
-from .certificates import Authority
-from .pretend import APPROVED, AgentProcess, PretendServer, targets
+from .pretend import APPROVED, targets
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 
-class Stage:
-    """A server, and agents with one directory for their rounds; everything ends with the test."""
+class Keeping(Stage):
+    """Its agents have one directory for their rounds."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.ring = folder, folder / "ring"
-        self.authority = Authority(folder / "ca")
-        self.server = PretendServer(self.authority.issue("127.0.0.1"))
-        self.agents: list[AgentProcess] = []
-
-    def agent(self, listen: str = "") -> AgentProcess:
-        """Start an agent."""
-        env = {"agent_buffer_dir": str(self.ring), "metrics_listen": listen}
-        self.agents.append(AgentProcess(self.folder, self.server.port, self.authority.file, **env))
-        return self.agents[-1]
-
-    def close(self) -> None:
-        """End all."""
-        for agent in self.agents:
-            agent.stop()
-        self.server.close()
+        self.ring = folder / "ring"
+        super().__init__(folder, agent_buffer_dir=str(self.ring))
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """A stage that is cleared."""
-    made = Stage(tmp_path)
-    yield made
-    made.close()
+def stage(tmp_path: Path) -> Iterator[Keeping]:
+    with Keeping(tmp_path) as made:
+        yield made
 
 
-def test_a_killed_agent_goes_on_where_it_was(stage: Stage) -> None:
+def test_a_killed_agent_goes_on_where_it_was(stage: Keeping) -> None:
     """Rounds that were never acknowledged come from the next process, under the same epoch and numbers."""
     stage.server.tell("set", handshake_answer=APPROVED, answer_reports=False)
     agent = stage.agent()
@@ -67,7 +51,7 @@ def test_a_killed_agent_goes_on_where_it_was(stage: Stage) -> None:
     assert hello.next_seq > sent.rounds[-1].seq
 
 
-def test_after_damage_the_old_epoch_is_delivered_and_then_a_new_one(stage: Stage) -> None:
+def test_after_damage_the_old_epoch_is_delivered_and_then_a_new_one(stage: Keeping) -> None:
     """On one connection: the handshake under the old epoch, its rounds, a handshake under the new one, its rounds."""
     stage.server.tell("set", handshake_answer=APPROVED, answer_reports=False)
     agent = stage.agent()
@@ -96,7 +80,7 @@ def epoch_of(seen: dict[str, object]) -> str | None:
     return codec.decode_handshake(seen["data"]).epoch
 
 
-def test_a_second_agent_is_refused_with_a_sentence(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_second_agent_is_refused_with_a_sentence(stage: Keeping, capfd: pytest.CaptureFixture[str]) -> None:
     """Exit code 1; the first one stays."""
     first = stage.agent()
     first.wait_log("agent started")
@@ -112,10 +96,10 @@ def test_a_second_agent_is_refused_with_a_sentence(stage: Stage, capfd: pytest.C
 
 
 def test_status_and_doctor_say_where_rounds_are(
-    stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    stage: Keeping, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The directory and how full it is; what cannot be written comes with its mend."""
-    agent = stage.agent("127.0.0.1:0")
+    agent = stage.agent(metrics_listen="127.0.0.1:0")
     port = agent.wait_log("metrics served").rpartition("=")[2]
     monkeypatch.setenv("PINGMON_AGENT_AGENT_BUFFER_DIR", str(stage.ring))
     monkeypatch.setenv("PINGMON_AGENT_METRICS_LISTEN", f"127.0.0.1:{port}")
@@ -133,11 +117,11 @@ def test_status_and_doctor_say_where_rounds_are(
     )
 
 
-def test_an_agent_whose_rounds_cannot_be_written_says_so_and_works(stage: Stage) -> None:
+def test_an_agent_whose_rounds_cannot_be_written_says_so_and_works(stage: Keeping) -> None:
     """The directory cannot be made: it starts, reports, and its metrics say that files are missing."""
     stage.ring.write_text("a file in the way")
     stage.server.tell("set", handshake_answer=APPROVED)
-    agent = stage.agent("127.0.0.1:0")
+    agent = stage.agent(metrics_listen="127.0.0.1:0")
     agent.wait_log("rounds cannot be written and are kept in memory only")
     stage.server.wait("handshake")
     stage.server.tell("targets", body=targets("127.0.0.1"))

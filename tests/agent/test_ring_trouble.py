@@ -254,7 +254,7 @@ def test_a_durable_ring_is_flushed(host: Host) -> None:
     for value in range(100):
         host.measure(ring, value)
     ring.close()
-    flusher = journal_of(ring)._flusher
+    flusher = journal_of(ring).flusher
 
     assert flusher is not None
     assert (flusher.flushes >= 1, flusher.failure(), flusher._dirty) == (True, None, set())
@@ -264,7 +264,7 @@ def test_a_flush_that_fails_is_a_failed_write(host: Host) -> None:
     """The next round is kept in memory, under an epoch of its own, and the reason is said."""
     ring = host.agent(durable=True)
     host.measure(ring, 0)
-    flusher = journal_of(ring)._flusher
+    flusher = journal_of(ring).flusher
     assert flusher is not None
     flusher.stop()
     flusher._dirty.add(host.directory / "lock" / "x")  # no such thing can be opened

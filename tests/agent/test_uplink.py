@@ -13,49 +13,27 @@ from pathlib import Path
 import pytest
 
 from pingmon_agent.wire import codec
+from tests.support.stage import Stage
 
-from .certificates import Authority, Leaf
+from .certificates import Authority
 from .pretend import AGENT_ID, APPROVED, PASSPHRASE, AgentProcess, PretendServer, targets
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 
-class Stage:
-    """A CA, a server and agents; everything ends with the test."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.authority = Authority(folder / "ca")
-        self.leaf: Leaf = self.authority.issue("127.0.0.1", "localhost")
-        self.server = PretendServer(self.leaf)
-        self.agents: list[AgentProcess] = []
-
-    def agent(self, *flags: str, **env: str) -> AgentProcess:
-        """Start an agent."""
-        self.agents.append(AgentProcess(self.folder, self.server.port, self.authority.file, *flags, **env))
-        return self.agents[-1]
-
-    def approved_agent(self, *addresses: str) -> AgentProcess:
-        """Start an agent that is approved at once and has targets."""
-        self.server.tell("set", handshake_answer=APPROVED)
-        agent = self.agent()
-        self.server.wait("handshake")
-        self.server.tell("targets", body=targets(*addresses))
-        return agent
-
-    def close(self) -> None:
-        """End all."""
-        for agent in self.agents:
-            agent.stop()
-        self.server.close()
-
-
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    """A stage that is cleared."""
-    made = Stage(tmp_path)
-    yield made
-    made.close()
+    with Stage(tmp_path) as made:
+        yield made
+
+
+def approved_agent(stage: Stage, *addresses: str) -> AgentProcess:
+    """Start an agent that is approved at once and has targets."""
+    stage.server.tell("set", handshake_answer=APPROVED)
+    agent = stage.agent()
+    stage.server.wait("handshake")
+    stage.server.tell("targets", body=targets(*addresses))
+    return agent
 
 
 def test_from_pending_to_the_first_report(stage: Stage) -> None:
@@ -82,7 +60,7 @@ def test_from_pending_to_the_first_report(stage: Stage) -> None:
 
 def test_a_new_set_is_used_from_the_next_round(stage: Stage) -> None:
     """update_targets with a higher revision, while running; a lower one is refused."""
-    stage.approved_agent("127.0.0.1")
+    approved_agent(stage, "127.0.0.1")
     stage.server.wait("report")
     stage.server.tell("targets", body=targets("127.0.0.1", "127.0.0.2", revision=7))
     stage.server.wait("report", where=lambda seen: seen["data"]["rounds"][-1]["rev"] == 7)
@@ -94,7 +72,7 @@ def test_a_new_set_is_used_from_the_next_round(stage: Stage) -> None:
 
 def test_a_killed_server_gets_every_round_once(stage: Stage) -> None:
     """The server dies and comes back on its port: the agent measures on, returns by itself, and no seq is missing."""
-    agent = stage.approved_agent("127.0.0.1")
+    agent = approved_agent(stage, "127.0.0.1")
     committed = [r["seq"] for r in stage.server.wait("report")["data"]["rounds"]]
     stage.server.close()
     agent.wait_log("cannot connect: nothing listens on 127.0.0.1")
@@ -109,7 +87,7 @@ def test_a_killed_server_gets_every_round_once(stage: Stage) -> None:
 
 def test_it_comes_back_after_the_server_hung_up(stage: Stage) -> None:
     """A disconnect by the server is an end like any other (the library alone would stay away for ever)."""
-    stage.approved_agent("127.0.0.1")
+    approved_agent(stage, "127.0.0.1")
     stage.server.wait("report")
     stage.server.tell("kick")
     stage.server.wait("handshake")
@@ -120,7 +98,7 @@ def test_it_comes_back_after_the_server_hung_up(stage: Stage) -> None:
 def test_an_unacknowledged_report_is_sent_again(stage: Stage) -> None:
     """Refused as busy: the same rounds come again after the time the server asked for."""
     stage.server.tell("set", report_answer={"ok": False, "code": "E_SERVER", "message": "busy", "retry_after_s": 1})
-    stage.approved_agent("127.0.0.1")
+    approved_agent(stage, "127.0.0.1")
     first = stage.server.wait("report")["data"]["rounds"][0]
     second = stage.server.wait("report", 10)["data"]["rounds"][0]
 
@@ -129,7 +107,7 @@ def test_an_unacknowledged_report_is_sent_again(stage: Stage) -> None:
 
 def test_it_measures_on_while_on_hold_and_delivers_after_the_release(stage: Stage) -> None:
     """hold stops reports, not rounds."""
-    stage.approved_agent("127.0.0.1")
+    approved_agent(stage, "127.0.0.1")
     stage.server.wait("report")
     stage.server.tell("push", body={"state": "hold", "agent_id": AGENT_ID, "reason": "operator", "retry_after_s": 60})
     time.sleep(0.3)
@@ -179,7 +157,7 @@ def test_exit_when_unapproved_outlives_a_server_in_trouble(stage: Stage) -> None
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_within_two_seconds_and_flushes(stage: Stage, number: signal.Signals) -> None:
     """Exit code 0, the last rounds delivered."""
-    agent = stage.approved_agent("127.0.0.1")
+    agent = approved_agent(stage, "127.0.0.1")
     stage.server.wait("report")
     code, took = agent.stop(number)
 
@@ -190,7 +168,7 @@ def test_it_stops_within_two_seconds_and_flushes(stage: Stage, number: signal.Si
 def test_it_stops_within_two_seconds_with_a_deaf_server(stage: Stage) -> None:
     """No acknowledgement will ever come: stop all the same."""
     stage.server.tell("set", answer_reports=False)
-    agent = stage.approved_agent("127.0.0.1")
+    agent = approved_agent(stage, "127.0.0.1")
     stage.server.wait("report")
     code, took = agent.stop()
 

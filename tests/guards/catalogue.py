@@ -10,11 +10,11 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import data, enrolment, policy, transport
+from . import data, enrolment, policy, transport, wheelhouse
 from .enrolment import Guard
 
 ROOT = Path(__file__).parents[2]
-GUARDS: list[Guard] = [*enrolment.GUARDS, *transport.GUARDS, *policy.GUARDS, *data.GUARDS]
+GUARDS: list[Guard] = [*enrolment.GUARDS, *transport.GUARDS, *policy.GUARDS, *data.GUARDS, *wheelhouse.GUARDS]
 
 
 def words_of(test: str) -> tuple[str, list[str]]:

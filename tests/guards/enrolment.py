@@ -173,4 +173,16 @@ GUARDS: list[Guard] = [
         "os.replace(beside, path); beside.touch()",
         "tests/abuse/test_rogue.py two_first",
     ),
+    (
+        "pingmon/services/fleet.py",
+        "view.state is State.HOLD and view.hold_reason == MOVED",
+        "view.state is State.HOLD",
+        "tests/server/test_fleet.py hold_that_somebody",
+    ),
+    (
+        "pingmon/cli/preapproval.py",
+        "if item.get(key, right) != right:",
+        "if False:",
+        "tests/server/test_fleet.py each_mistake",
+    ),
 ]

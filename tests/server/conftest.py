@@ -16,6 +16,7 @@ from pingmon.config import Config, build
 from pingmon.services.bundle import Services, open_services
 from pingmon.services.views import AgentView
 from pingmon_agent.wire.contract import Handshake, Report, Round
+from tests.support.fresh import fresh_services, lay
 
 EPOCH = "00c0ffee00c0ffee"
 
@@ -48,7 +49,7 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def services(config: Config, clock: FakeClock) -> Iterator[Services]:
-    opened = open_services(config, clock)
+    opened = fresh_services(config, clock)
     yield opened
     opened.close()
 
@@ -70,6 +71,7 @@ Open = Callable[..., Any]
 @pytest.fixture
 def opened(tmp_path: Path) -> Open:
     """Services under some [targets] and [probing], on the same database each time."""
+    lay(tmp_path)
 
     @contextmanager
     def start(interval_s: float = 5.0, mesh: bool = False, **limits: object) -> Iterator[Services]:

@@ -9,9 +9,9 @@ import pytest
 
 from pingmon.app import Application
 from pingmon.config import Config
-from pingmon.services.bundle import open_services
 from pingmon_agent.wire import codec
 from pingmon_agent.wire.contract import NAMESPACE
+from tests.support.fresh import fresh_services
 
 from .conftest import EPOCH, FakeClock, hello, passphrase
 
@@ -20,7 +20,7 @@ Say = Callable[[str, object], Any]
 
 @pytest.fixture
 def application(config: Config, clock: FakeClock) -> Iterator[Application]:
-    made = Application(config, open_services(config, clock))
+    made = Application(config, fresh_services(config, clock))
     yield made
     made.services.close()
 

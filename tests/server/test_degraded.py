@@ -18,11 +18,12 @@ import pytest
 from pingmon.app import Application
 from pingmon.config import build
 from pingmon.services.book import LAPSE_S, Book
-from pingmon.services.bundle import Services, open_services
+from pingmon.services.bundle import Services
 from pingmon.services.pressure import MAX_QUEUE_S, TELLING_SAMPLES, Pressure
 from pingmon.store.directory import DirectoryError
 from pingmon.store.ledger import LedgerFile
 from pingmon_agent.wire.contract import ErrorCode
+from tests.support.fresh import fresh_services
 
 from .conftest import Approve, FakeClock, report
 
@@ -68,7 +69,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 def services(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Iterator[Services]:
     """On the small disk where the test asks for one."""
     place = request.getfixturevalue("disk").path if "disk" in request.fixturenames else tmp_path
-    opened = open_services(build({"server": {"data_dir": str(place / "data")}}, {}), clock)
+    opened = fresh_services(build({"server": {"data_dir": str(place / "data")}}, {}), clock)
     yield opened
     opened.close()
 

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pingmon.cli import pki
-from pingmon.cli.common import CommandError
+from pingmon.cli import pki, pki_authority
+from pingmon.cli.plain import CommandError
 
 NAMES = ["dns:localhost", "ip:127.0.0.1", "ip:::1"]
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    pki.create_authority(tmp_path / "ca", "test CA")
+    pki_authority.create_authority(tmp_path / "ca", "test CA")
     return tmp_path
 
 
 def issue(home: Path, names: list[str] = NAMES, *, force: bool = False) -> tuple[datetime, bool]:
-    return pki.issue_leaf(
+    return pki_authority.issue_leaf(
         home / "ca", "localhost", names, out_cert=home / "leaf.pem", out_key=home / "leaf.key", force=force
     )
 
@@ -66,7 +66,7 @@ def test_other_names_are_not_covered(home: Path) -> None:
 def test_another_authority_is_refused(home: Path) -> None:
     """A client that trusts another authority of the same name refuses the leaf."""
     issue(home)
-    pki.create_authority(home / "other", "test CA")
+    pki_authority.create_authority(home / "other", "test CA")
 
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(home, "localhost", anchor="other/ca.pem")
@@ -109,7 +109,7 @@ def test_second_issue_changes_nothing(home: Path) -> None:
 
 def test_last_thirty_days_renew_and_keep_the_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In its last 30 days a certificate is renewed for the same key, so no reload ever sees a broken pair."""
-    monkeypatch.setattr(pki, "LEAF_DAYS", 29)
+    monkeypatch.setattr(pki_authority, "LEAF_DAYS", 29)
     short, _ = issue(home)
     monkeypatch.undo()
     key = (home / "leaf.key").read_bytes()
@@ -136,26 +136,26 @@ def test_force_makes_a_new_pair(home: Path) -> None:
 
 def test_a_leaf_never_outlives_its_authority(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A leaf of an authority that ends sooner ends with it."""
-    monkeypatch.setattr(pki, "AUTHORITY_DAYS", 40)
-    pki.create_authority(home / "short", "short CA")
+    monkeypatch.setattr(pki_authority, "AUTHORITY_DAYS", 40)
+    pki_authority.create_authority(home / "short", "short CA")
 
-    until, _ = pki.issue_leaf(home / "short", "x", [], out_cert=home / "x.pem", out_key=home / "x.key")
+    until, _ = pki_authority.issue_leaf(home / "short", "x", [], out_cert=home / "x.pem", out_key=home / "x.key")
 
     assert until - datetime.now(UTC) <= timedelta(days=40)
 
 
 def refuse_second_authority(home: Path) -> None:
-    pki.create_authority(home / "ca", "again")
+    pki_authority.create_authority(home / "ca", "again")
 
 
 def refuse_missing_authority(home: Path) -> None:
-    pki.load_authority(home / "nowhere")
+    pki_authority.load_authority(home / "nowhere")
 
 
 def refuse_foreign_key(home: Path) -> None:
-    pki.create_authority(home / "other", "other")
+    pki_authority.create_authority(home / "other", "other")
     (home / "other/ca.key").replace(home / "ca/ca.key")
-    pki.load_authority(home / "ca")
+    pki_authority.load_authority(home / "ca")
 
 
 def refuse_other_names(home: Path) -> None:
@@ -165,7 +165,7 @@ def refuse_other_names(home: Path) -> None:
 
 def refuse_other_authority(home: Path) -> None:
     issue(home)
-    pki.create_authority(home / "new", "test CA")
+    pki_authority.create_authority(home / "new", "test CA")
     (home / "new").rename(home / "swap")
     (home / "ca").rename(home / "old")
     (home / "swap").rename(home / "ca")
@@ -180,7 +180,7 @@ def refuse_lone_half(home: Path) -> None:
 
 def refuse_garbage_key(home: Path) -> None:
     (home / "ca/ca.key").write_text("not a key")
-    pki.load_authority(home / "ca")
+    pki_authority.load_authority(home / "ca")
 
 
 def refuse_san(home: Path) -> None:

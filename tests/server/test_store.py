@@ -14,10 +14,12 @@ from alembic import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pingmon.services.bundle import Services
+from pingmon.config import Config
+from pingmon.services.bundle import Services, open_services
 from pingmon.store import schema
 from pingmon.store.directory import Directory, DirectoryError, pack_ids, unpack_ids
 from pingmon.store.rounds import DELETE_BATCH, SqliteRounds, StoredRound, StoreError
+from tests.support.fresh import fresh_rounds
 
 from .conftest import FakeClock
 
@@ -82,12 +84,13 @@ def test_a_failed_decision_leaves_no_trace(services: Services) -> None:
         assert tx.revision() == 0
 
 
-def test_databases_are_private(services: Services) -> None:
-    """Nobody but the server's user reads names, addresses and secrets."""
-    modes = {p.name: oct(p.stat().st_mode & 0o777) for p in services.config.data_dir.iterdir()}
+def test_databases_are_private(config: Config) -> None:
+    """Nobody but the server's user reads names, addresses and secrets, from the first start on."""
+    open_services(config).close()
+    modes = {p.name: oct(p.stat().st_mode & 0o777) for p in config.data_dir.iterdir()}
 
     assert modes["pingmon.db"] == modes["samples.db"] == modes["pepper"] == "0o600"
-    assert oct(services.config.data_dir.stat().st_mode & 0o777) == "0o700"
+    assert oct(config.data_dir.stat().st_mode & 0o777) == "0o700"
 
 
 @given(st.lists(st.integers(1, 2**31 - 1)))
@@ -100,7 +103,7 @@ def test_sets_come_back_as_they_were(ids: list[int]) -> None:
 @given(columns=st.lists(st.lists(st.integers(-5, 60_000_000), min_size=1, max_size=40), min_size=1, max_size=8))
 def test_rounds_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, columns: list[list[int]]) -> None:
     """What was written is what is read, also by another connection."""
-    store = SqliteRounds(tmp_path_factory.mktemp("rounds") / "samples.db")
+    store = fresh_rounds(tmp_path_factory.mktemp("rounds"))
     rows = [row(i + 1, 1000 + i, values=tuple(column)) for i, column in enumerate(columns)]
     store.write(rows, {(1, "e"): len(rows)}, 5)
 
@@ -111,7 +114,7 @@ def test_rounds_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, 
 
 def test_reading_the_last_hour_touches_no_older_round(tmp_path: Path) -> None:
     """A start must not read a day of rounds for the sake of an hour: each agent's part is one range of the key."""
-    store = SqliteRounds(tmp_path / "samples.db")
+    store = fresh_rounds(tmp_path)
     store.write([row(1, 1000), row(2, 9000)], {(1, "e"): 2}, 5)
     plans: list[str] = []
     real = sqlite3.connect
@@ -133,7 +136,7 @@ def test_reading_the_last_hour_touches_no_older_round(tmp_path: Path) -> None:
 
 def test_rounds_and_cursors_are_one_transaction(tmp_path: Path) -> None:
     """When the rows cannot be written, the cursor does not move either."""
-    store = SqliteRounds(tmp_path / "samples.db")
+    store = fresh_rounds(tmp_path)
     store.write([row(1, 1000)], {(1, "e"): 1}, 5)
     with sqlite3.connect(tmp_path / "samples.db") as db:
         db.execute("CREATE TRIGGER no BEFORE INSERT ON rounds BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
@@ -151,7 +154,7 @@ def test_rounds_and_cursors_are_one_transaction(tmp_path: Path) -> None:
 
 def test_old_rounds_go_in_batches_and_new_ones_stay(tmp_path: Path) -> None:
     """A day's deletion never holds the writer for long, and what is young enough is not touched."""
-    store = SqliteRounds(tmp_path / "samples.db")
+    store = fresh_rounds(tmp_path)
     count = DELETE_BATCH + 500
     store.write([row(i + 1, 1000 + i) for i in range(count)], {(1, "e"): count}, 9 * HOUR_MS)
     two = [row(1, 500, agent_no=2, epoch="f"), row(2, 9 * HOUR_MS, agent_no=2, epoch="f")]
@@ -167,7 +170,7 @@ def test_old_rounds_go_in_batches_and_new_ones_stay(tmp_path: Path) -> None:
 
 def test_a_cursor_outlives_its_last_round(tmp_path: Path) -> None:
     """An agent that was away for hours must not send what was dropped meanwhile a second time."""
-    store = SqliteRounds(tmp_path / "samples.db")
+    store = fresh_rounds(tmp_path)
     store.write([row(1, 1000)], {(1, "e"): 1}, 10 * HOUR_MS)
     store.write([], {(1, "e"): 1}, 10 * HOUR_MS)  # a report of nothing but duplicates
     store.drop_before(10 * HOUR_MS)

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from pingmon.store.rounds import FLAG_DISTURBED, SqliteRounds, StoredRound, StoreError
+from tests.support.fresh import fresh_rounds
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteRounds]:
-    opened = SqliteRounds(tmp_path / "samples.db")
+    opened = fresh_rounds(tmp_path)
     yield opened
     opened.close()
 
@@ -88,7 +89,7 @@ def test_many_revisions_in_one_read(store: SqliteRounds) -> None:
 
 def test_a_failed_read_is_a_store_error_and_the_next_one_works(tmp_path: Path) -> None:
     """Readers of a file that went away say so; no half-finished statement is handed to the next reader."""
-    store = SqliteRounds(tmp_path / "samples.db")
+    store = fresh_rounds(tmp_path)
     store.write([row(1, 1000, (1,)), row(2, 2000, (2,))], {(1, "e"): 2}, 5)
     walk = store.since(0)
     assert next(walk).seq == 1

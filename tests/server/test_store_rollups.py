@@ -19,6 +19,7 @@ from pingmon.store.rolling import DROP_ROWS, MINUTE_MS
 from pingmon.store.rollups import Rollup, bucket, bucket_floor, merged
 from pingmon.store.rounds import FLAG_CLOCK, FLAG_DISTURBED, SqliteRounds, StoredRound
 from pingmon_agent.wire.contract import Outcome
+from tests.support.fresh import fresh_rounds
 
 from .conftest import Approve, FakeClock
 from .test_store_chunks import compact_all
@@ -98,7 +99,7 @@ def test_roll_ups_are_what_the_slow_way_finds(
     tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[list[tuple[int, int, int, list[int]]], bool]]
 ) -> None:
     """Any outcomes, sets and flags, raw or compacted, late or not: every minute and hour of every target is right."""
-    store = SqliteRounds(tmp_path_factory.mktemp("rollups") / "samples.db")
+    store = fresh_rounds(tmp_path_factory.mktemp("rollups"))
     rounds: list[StoredRound] = []
     for drawn, compacted in parts:
         fresh = [stored(len(rounds) + i + 1, d) for i, d in enumerate(drawn)]
@@ -134,7 +135,7 @@ def a_round(seq: int, started_ms: int, *values: int) -> StoredRound:
 
 def test_what_is_dropped_raw_stays_in_the_roll_ups(tmp_path: Path) -> None:
     """An hour of which less is stored than was worked in is not due: retention takes nothing out of it."""
-    store = SqliteRounds(tmp_path / "samples.db")
+    store = fresh_rounds(tmp_path)
     store.write([a_round(i + 1, T0 + i * 5000, i, -1) for i in range(100)], {(1, "e"): 100}, T0)
     roll(store, T0 + HOUR_MS)
     while store.drop_before(T0 + 250_000):
@@ -150,7 +151,7 @@ def test_what_is_dropped_raw_stays_in_the_roll_ups(tmp_path: Path) -> None:
 
 def test_many_replies_in_one_bucket(tmp_path: Path) -> None:
     """More than a byte can count: nothing is lost of the histogram."""
-    store = SqliteRounds(tmp_path / "samples.db")
+    store = fresh_rounds(tmp_path)
     store.write([a_round(i + 1, T0 + i * 50, 20_000, 5 + i % 2) for i in range(1020)], {(1, "e"): 1020}, T0)
     roll(store, T0 + HOUR_MS)
 
@@ -161,7 +162,7 @@ def test_many_replies_in_one_bucket(tmp_path: Path) -> None:
 
 def test_roll_ups_are_dropped_in_their_time(tmp_path: Path) -> None:
     """Minutes before hours, in batches, and both as settings say."""
-    store = SqliteRounds(tmp_path / "samples.db")
+    store = fresh_rounds(tmp_path)
     for hour in range(3):
         store.write([a_round(hour + 1, T0 + hour * HOUR_MS, 1, 2)], {(1, "e"): hour + 1}, T0)
     roll(store, T0 + 3 * HOUR_MS)

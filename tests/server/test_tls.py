@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pingmon import tls
-from pingmon.cli.pki import create_authority, issue_leaf
+from pingmon.cli.pki_authority import create_authority, issue_leaf
 from tests.agent.certificates import Authority
 
 
@@ -35,7 +35,7 @@ def refusal(certificate: Path, key: Path) -> str:
 def test_a_pair_is_accepted(home: Path) -> None:
     """A leaf with its own key gives a context and its names."""
     assert tls.check_pair(home / "one.pem", home / "one.key").names == ("localhost",)
-    assert tls.server_context(home / "one.pem", home / "one.key").minimum_version is tls.VERSIONS["1.3"]
+    assert tls.Served(home / "one.pem", home / "one.key").context.minimum_version is tls.VERSIONS["1.3"]
 
 
 def test_foreign_key_is_refused(home: Path) -> None:

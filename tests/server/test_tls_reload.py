@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pingmon import tls
-from pingmon.cli.pki import create_authority, issue_leaf, load_authority
+from pingmon.cli.pki_authority import create_authority, issue_leaf, load_authority
 from tests.support.processes import running_agent, running_server, wait_for
 from tests.support.web import Session
 

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from pingmon.cli.children import Child
 from pingmon.cli.main import run as run_command
-from pingmon.cli.pki import create_authority, issue_leaf
+from pingmon.cli.pki_authority import create_authority, issue_leaf
 
 from .web import Session
 
@@ -74,13 +74,16 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 @dataclass
 class Server:
-    """A `pingmon serve` and everything around it. `prefix` goes before its command line (nsenter, taskset, ...)."""
+    """A `pingmon serve` and everything around it. `prefix` goes before its command line (nsenter, taskset, ...);
+    `environment` and `program` (what Python is to run) are for this one process."""
 
     directory: Path
     port: int
     mode: str = "eventlet"
     prefix: tuple[str, ...] = ()
     host: str = "127.0.0.1"
+    environment: dict[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("-m", "pingmon")
     child: Child | None = None
     _session: Session | None = field(default=None, repr=False)
 
@@ -99,8 +102,8 @@ class Server:
 
     def start(self) -> None:
         """Start the program and wait until it is ready; the log of all starts is `directory`/server.log."""
-        argv = [*self.prefix, sys.executable, "-m", "pingmon", "serve", "--config", str(self.config)]
-        env = clean_environment(PINGMON_ASYNC_MODE=self.mode)
+        argv = [*self.prefix, sys.executable, *self.program, "serve", "--config", str(self.config)]
+        env = clean_environment(PINGMON_ASYNC_MODE=self.mode, **self.environment)
         child = self.child = Child("server", argv, self.directory / "server.log", env)
         anonymous = self.visitor()
         wait_for(lambda: _alive(child) and anonymous.is_up("/-/ready"), "the server to be ready")
@@ -168,6 +171,8 @@ class Agent:
     directory: Path
     hostname: str
     prefix: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("-m", "pingmon_agent")
     child: Child | None = None
 
     @property
@@ -175,8 +180,9 @@ class Agent:
         return self.directory / "agent.toml"
 
     def start(self) -> None:
-        argv = [*self.prefix, sys.executable, "-m", "pingmon_agent", "run", "--config", str(self.config)]
-        self.child = Child(self.hostname, argv, self.directory / "agent.log", clean_environment())
+        argv = [*self.prefix, sys.executable, *self.program, "run", "--config", str(self.config)]
+        env = clean_environment(**self.environment)
+        self.child = Child(self.hostname, argv, self.directory / "agent.log", env)
 
     def stop(self) -> int:
         """Stop the program gracefully; its exit code."""
@@ -251,10 +257,13 @@ def running_server(
     targets: str = "",
     port: int | None = None,
     host: str = "127.0.0.1",
+    environment: Mapping[str, str] | None = None,
+    program: tuple[str, ...] = ("-m", "pingmon"),
 ) -> Iterator[Server]:
     """A ready server with an empty database; `extra` and `targets` as in `write_server`. Stopped at the end."""
     directory.mkdir(parents=True, exist_ok=True)
-    server = Server(directory, port or free_port(), mode, host=host)
+    server = Server(directory, port or free_port(), mode, host=host, environment=dict(environment or {}))
+    server.program = program
     make_pki(directory)
     write_server(server, interval_s=interval_s, mesh=mesh, extra=extra, targets=targets)
     server.admin("db", "upgrade")
@@ -275,9 +284,11 @@ def running_agent(
     ip_address: str = "127.0.0.1",
     passphrase: str | None = None,
     extra: str = "",
+    environment: Mapping[str, str] | None = None,
+    program: tuple[str, ...] = ("-m", "pingmon_agent"),
 ) -> Iterator[Agent]:
     """A started agent (still pending: see `Agent.approve`); `extra` is more TOML. Stopped at the end."""
-    agent = Agent(server, directory, hostname)
+    agent = Agent(server, directory, hostname, environment=dict(environment or {}), program=program)
     url = server.url.replace("https://", "wss://")
     secret = passphrase or server.passphrase(hostname)
     write_agent(agent, url=url, ip_address=ip_address, passphrase=secret, extra=extra)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,10 +15,11 @@ from werkzeug.test import TestResponse
 
 from pingmon.adapters.web.credentials import hash_password
 from pingmon.app import Application, create_app
-from pingmon.config import Config, ServerSection, TlsSection
+from pingmon.config import Config, ServerSection, TlsSection, build
 from pingmon_agent.wire.contract import Handshake
 from tests.abuse.conftest import LEAF, enrolled
 from tests.support.applicant import Applicant
+from tests.support.fresh import contents, fresh_services, lay
 
 BASE = "https://127.0.0.1:8443"
 PASSWORD = "correct horse battery 7"
@@ -139,16 +141,25 @@ class Site:
         return services.registry.snapshot.agents[number].id
 
 
+@cache
+def _peopled() -> Mapping[str, bytes]:
+    """The databases of a site when its users have been made."""
+    clock = MovableClock()
+    with tempfile.TemporaryDirectory() as place:
+        services = fresh_services(build({"server": {"data_dir": place}}, {}), clock)
+        for role in ROLES:
+            services.accounts.create_user(f"{role}@example.net", _hashed(), (role,), "test", clock.now_ms)
+        services.close()
+        return contents(Path(place))
+
+
 def open_site(directory: Path, settings: Mapping[str, Any] | None = None) -> Site:
     """A site with an empty directory but for the three users."""
     clock = MovableClock()
-    directory.mkdir(parents=True, exist_ok=True)
+    lay(directory, _peopled())
     certificate = directory / "shown.pem"
     certificate.write_text(ssl.DER_cert_to_PEM_cert(LEAF))
     config = Config(
         server=ServerSection(data_dir=str(directory), **(settings or {})), tls=TlsSection(certificate=str(certificate))
     )
-    site = Site(create_app(config, clock), clock)
-    for role in ROLES:
-        site.add_user(f"{role}@example.net", (role,))
-    return site
+    return Site(create_app(config, clock), clock)

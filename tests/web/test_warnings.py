@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pingmon import tls
-from pingmon.cli.pki import create_authority, issue_leaf
+from pingmon.cli.pki_authority import create_authority, issue_leaf
 
 from .site import Site
 

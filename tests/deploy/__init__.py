@@ -1,0 +1,1 @@
+"""Deploy tests: real systemd hosts on this machine (systemd-nspawn), a network between them, Ansible beside them."""

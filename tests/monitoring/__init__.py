@@ -1,0 +1,1 @@
+"""What pingmon brings for Prometheus and Grafana, against what its programs really export."""
