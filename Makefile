@@ -41,7 +41,7 @@ test-guards: ## take each guard out of a copy of the tree: the test that names i
 	$(SETUP) python test frontend
 	@exec $(BIN)/python -m tests.guards $(GUARDS)
 
-check: ## house rules, types, layers and unit tests, in a minute or two
+check: ## house rules, types, layers and unit tests, in about a minute
 	$(SETUP) python test frontend
 	@sh .ci/check.sh quick
 

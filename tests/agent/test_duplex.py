@@ -85,6 +85,7 @@ def flood(line: DuplexSocket) -> None:
         line.send(bytes(65_536))
 
 
+@pytest.mark.slow
 def test_one_thread_reads_while_another_writes(tmp_path: Path) -> None:
     """Every byte comes back, in order, and nobody takes a "try again" for the end."""
     with pair(tmp_path) as (client, server):

@@ -85,6 +85,7 @@ def records(wire: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2])
 def test_case_30_somebody_with_another_authority_gets_a_hello_and_an_alert(
     tmp_path: Path, version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
@@ -118,6 +119,7 @@ def test_case_30_somebody_with_another_authority_gets_a_hello_and_an_alert(
     assert not (tmp_path / "keys").exists()
 
 
+@pytest.mark.e2e
 def test_case_30_a_server_that_offers_only_plain_text_gets_a_hello(tmp_path: Path) -> None:
     """There is no way down from TLS: the agent says so and goes."""
     own = Authority(tmp_path / "own")

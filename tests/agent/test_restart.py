@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -210,7 +211,7 @@ class Life(RuleBasedStateMachine):
         assert set(range(self.count)) - set(came) <= self.gone, "lost"
 
 
-TestLife = Life.TestCase
+TestLife = pytest.mark.slow(Life.TestCase)
 TestLife.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 

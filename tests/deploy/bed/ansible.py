@@ -65,6 +65,7 @@ class Ansible:
     def __init__(self, installations: Mapping[Core, Installation], inventory: Path, place: Path, logs: Path) -> None:
         self.installations, self.inventory, self.place, self.logs = installations, inventory, place, logs
         self.runs = 0
+        self.played: list[tuple[str, tuple[str, ...]]] = []  # each playbook and the words after it
 
     def play(
         self,
@@ -77,6 +78,7 @@ class Ansible:
         timeout_s: float = 900,
     ) -> Played:
         """`ansible-playbook PLAYBOOK WORD...` at the root of the checkout; AnsibleFailed if it fails and `check`."""
+        self.played.append((Path(playbook).name, words))
         argv = ["-i", str(inventory or self.inventory), str(playbook), *words]
         return self._run("ansible-playbook", argv, core, environment or {}, check, timeout_s)
 
