@@ -42,7 +42,7 @@ test-guards: ## take each guard out of a copy of the tree: the test that names i
 	@exec $(BIN)/python -m tests.guards $(GUARDS)
 
 check: ## house rules, types, layers and unit tests, in about a minute
-	$(SETUP) python test frontend
+	$(SETUP) python test frontend ansible
 	@sh .ci/check.sh quick
 
 bench-probe: ## (root, Linux) processor time, false loss and memory of the agent beside fping, icmplib and two exporters
